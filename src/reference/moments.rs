@@ -1,0 +1,86 @@
+//! Mean and squared deviations of a set of values, combined from parts.
+
+/// The moments of a set of values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Moments {
+    /// The mean; 0 of no values.
+    pub mean: f64,
+    /// The sum of squared deviations from the mean.
+    pub m2: f64,
+    /// The number of values.
+    pub count: f64,
+}
+
+impl Moments {
+    /// The moments of no values.
+    pub const IDENTITY: Self = Self {
+        mean: 0.0,
+        m2: 0.0,
+        count: 0.0,
+    };
+
+    /// The moments of values, by two passes.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        let values: Vec<f64> = values.into_iter().collect();
+        if values.is_empty() {
+            return Self::IDENTITY;
+        }
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        Self {
+            mean,
+            m2: values.iter().map(|v| (v - mean) * (v - mean)).sum(),
+            count,
+        }
+    }
+
+    /// The moments of two sets together. Chan, Golub and LeVeque, *Updating formulae and a pairwise
+    /// algorithm for computing sample variances*, 1979.
+    pub fn combine(self, other: Self) -> Self {
+        let count = self.count + other.count;
+        if count == 0.0 {
+            return Self::IDENTITY;
+        }
+        let delta = other.mean - self.mean;
+        Self {
+            mean: self.mean + delta * other.count / count,
+            m2: self.m2 + other.m2 + delta * delta * self.count * other.count / count,
+            count,
+        }
+    }
+
+    /// The biased variance; NaN of no values.
+    pub fn var(self) -> f64 {
+        self.m2 / self.count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use approx::assert_relative_eq;
+
+    #[test]
+    fn parts_combine_to_the_whole() {
+        let values: Vec<f64> = (0..100).map(|i| 1e4 + f64::from(i * 37 % 101)).collect();
+        let whole = Moments::of(values.iter().copied());
+        for cut in [0, 1, 50, 99, 100] {
+            let (a, b) = values.split_at(cut);
+            let both = Moments::of(a.iter().copied()).combine(Moments::of(b.iter().copied()));
+            assert_relative_eq!(both.mean, whole.mean, max_relative = 1e-14);
+            assert_relative_eq!(both.var(), whole.var(), max_relative = 1e-12);
+            assert_eq!(both.count, 100.0);
+        }
+    }
+
+    #[test]
+    fn the_identity_changes_nothing() {
+        let some = Moments::of([2.0, 4.0, 9.0]);
+        assert_eq!(some.combine(Moments::IDENTITY), some);
+        assert_eq!(Moments::IDENTITY.combine(some), some);
+        assert_eq!(
+            Moments::IDENTITY.combine(Moments::IDENTITY),
+            Moments::IDENTITY
+        );
+    }
+}
