@@ -1,0 +1,48 @@
+// Backward, elementwise: dx from statistics and sums that are known.
+
+#import backward_apply
+#import known_statistics
+#import workgroup
+
+@group(0) @binding(1) var<storage, read> x: array<StorageVector>;
+@group(0) @binding(2) var<storage, read> dy: array<StorageVector>;
+@group(0) @binding(3) var<storage, read> statistics: array<f32>;
+@group(0) @binding(4) var<storage, read> affine: array<f32>;
+@group(0) @binding(5) var<storage, read> scratch: array<f32>;
+@group(0) @binding(6) var<storage, read_write> dx: array<StorageVector>;
+
+// Frozen statistics need no means, and nobody has left any.
+fn means(row: u32, channels: vec4<u32>) -> vec4<f32> {
+    if FROZEN {
+        return vec4(0.0);
+    }
+    let at = channels + row * params.geometry.channels;
+    return vec4(scratch[at.x], scratch[at.y], scratch[at.z], scratch[at.w]);
+}
+
+fn known_coefficients(channels: vec4<u32>) -> BackwardCoefficients {
+    return backward_coefficients(
+        channels,
+        known_statistics(channels),
+        means(0u, channels),
+        means(1u, channels),
+    );
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn backward_normalize(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let work = linear_group(group, groups);
+    if !in_grid(work) {
+        return;
+    }
+    let lane_walk = walk(work, lane);
+    apply_backward(
+        lane_walk,
+        known_coefficients(channels(lane_walk)),
+        known_coefficients(channels_beyond(lane_walk)),
+    );
+}

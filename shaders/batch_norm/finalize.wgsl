@@ -1,0 +1,31 @@
+// Forward, split: combines each channel's partials. `width` channels a workgroup.
+
+#import gather_partials
+#import block_reduce
+#import settle
+
+@group(0) @binding(1) var<storage, read> scratch: array<f32>;
+@group(0) @binding(2) var<storage, read_write> running: array<u32>;
+@group(0) @binding(3) var<storage, read_write> saved: array<f32>;
+
+@compute @workgroup_size(WORKGROUP)
+fn finalize(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let work = linear_group(group, groups);
+    if !in_grid(work) {
+        return;
+    }
+    let width = params.geometry.width;
+    let channel = work * width + lane % width;
+    var mine = identity();
+    if channel < params.geometry.channels {
+        mine = gather_partials(channel, lane / width, WORKGROUP / width);
+    }
+    let total = fold(block_reduce(lane, mine, width));
+    if lane < width && channel < params.geometry.channels {
+        settle(channel, total, statistics_of(total), 0u);
+    }
+}

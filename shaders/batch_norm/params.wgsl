@@ -1,0 +1,41 @@
+// The parameters of one dispatch, an immutable uniform of the plan.
+
+#import walk
+
+const HAS_WEIGHT = 1u;
+const HAS_BIAS = 2u;
+const TRACK = 4u;
+const CUMULATIVE = 8u;
+
+// The statistics are the running ones (mean, variance), not a batch's (mean, inv_std, residual).
+override FROZEN: bool = false;
+
+struct Params {
+    geometry: Geometry,
+    // HAS_WEIGHT and the like.
+    flags: u32,
+    eps: f32,
+    momentum: f32,
+    // 1 / n and 1 / (n - 1), n = N * S the values of a channel.
+    inverse_count: f32,
+    inverse_bessel: f32,
+    // Where the partials begin in scratch memory, in floats.
+    partials: u32,
+    // The vector columns that have a partial in each chunk.
+    partial_columns: u32,
+    // The chunk of partials that this dispatch writes first, or the number of them that it reads.
+    partial_chunk: u32,
+    // For reading partials: the neighbouring components of one channel, and how often a channel
+    // recurs in a row of columns.
+    partial_plane: u32,
+    partial_periods: u32,
+    // 0, which no compiler can know.
+    zero: u32,
+    padding: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+
+fn has(flag: u32) -> bool {
+    return (params.flags & flag) != 0u;
+}

@@ -1,0 +1,58 @@
+// The monoid of mean and variance, four independent components at a time.
+//
+// The mean is held as `pivot + offset`, the pivot being one of the values themselves. Differences of
+// values near each other are exact in f32, so neither the mean nor the deviations lose the digits
+// that a mean far from zero would cost them.
+
+struct Partial {
+    pivot: vec4<f32>,
+    // mean - pivot
+    offset: vec4<f32>,
+    // Sum of squared deviations from the mean.
+    m2: vec4<f32>,
+    count: vec4<f32>,
+}
+
+fn identity() -> Partial {
+    return Partial(vec4(0.0), vec4(0.0), vec4(0.0), vec4(0.0));
+}
+
+// Chan, Golub and LeVeque (1979), with the identity on either side.
+fn combine(a: Partial, b: Partial) -> Partial {
+    let count = a.count + b.count;
+    // max: two identities combine to the identity, not to 0/0.
+    let share = b.count / max(count, vec4(1.0));
+    let pivot = select(a.pivot, b.pivot, a.count == vec4(0.0));
+    let offset = select(a.offset, b.offset, a.count == vec4(0.0));
+    let delta = select(
+        (b.pivot - pivot) + (b.offset - offset),
+        vec4(0.0),
+        b.count == vec4(0.0),
+    );
+    return Partial(
+        pivot,
+        offset + delta * share,
+        a.m2 + b.m2 + delta * delta * (a.count * share),
+        count,
+    );
+}
+
+// The four components combined into one, which then stands in all four.
+fn fold(p: Partial) -> Partial {
+    let pairs = combine(p, Partial(p.pivot.zwxy, p.offset.zwxy, p.m2.zwxy, p.count.zwxy));
+    let all = combine(
+        pairs,
+        Partial(pairs.pivot.yxwz, pairs.offset.yxwz, pairs.m2.yxwz, pairs.count.yxwz),
+    );
+    return Partial(vec4(all.pivot.x), vec4(all.offset.x), vec4(all.m2.x), vec4(all.count.x));
+}
+
+const FIELDS = 4u;
+
+fn fields_of(p: Partial) -> array<vec4<f32>, FIELDS> {
+    return array(p.pivot, p.offset, p.m2, p.count);
+}
+
+fn partial_of(fields: array<vec4<f32>, FIELDS>) -> Partial {
+    return Partial(fields[0], fields[1], fields[2], fields[3]);
+}

@@ -1,0 +1,33 @@
+// The monoid of the backward pass: two sums, four independent components at a time.
+
+struct Partial {
+    // Sum of dy.
+    dy: vec4<f32>,
+    // Sum of x_hat * dy.
+    x_hat_dy: vec4<f32>,
+}
+
+fn identity() -> Partial {
+    return Partial(vec4(0.0), vec4(0.0));
+}
+
+fn combine(a: Partial, b: Partial) -> Partial {
+    return Partial(a.dy + b.dy, a.x_hat_dy + b.x_hat_dy);
+}
+
+// The four components combined into one, which then stands in all four.
+fn fold(p: Partial) -> Partial {
+    let pairs = combine(p, Partial(p.dy.zwxy, p.x_hat_dy.zwxy));
+    let all = combine(pairs, Partial(pairs.dy.yxwz, pairs.x_hat_dy.yxwz));
+    return Partial(vec4(all.dy.x), vec4(all.x_hat_dy.x));
+}
+
+const FIELDS = 2u;
+
+fn fields_of(p: Partial) -> array<vec4<f32>, FIELDS> {
+    return array(p.dy, p.x_hat_dy);
+}
+
+fn partial_of(fields: array<vec4<f32>, FIELDS>) -> Partial {
+    return Partial(fields[0], fields[1]);
+}

@@ -1,0 +1,606 @@
+//! The chain of trust: the oracle holds the twins, each twin holds its kernel, and the oracle holds whole
+//! programs on the device.
+
+use super::config::BatchNormConfig;
+use super::params::Params;
+use super::plan;
+use super::tuning::{Strategy, Tuning};
+use super::twin::{self, Memory};
+use crate::error::PlanError;
+use crate::gpu::program::{Field, Program};
+use crate::gpu::{Caps, Kernels, step, test_gpu};
+use crate::reference::compare::{Bound, within};
+use crate::reference::oracle;
+use crate::shape::Shape;
+use crate::shared::walk::Tile;
+
+/// Extents around the tiles below, in scalars and vectors of 4; primes; the smallest; rows that are no
+/// whole vectors.
+const EXTENTS: [&str; 26] = [
+    "n2c1",
+    "n7c3",
+    "n9c31",
+    "n5c32",
+    "n6c33",
+    "n3c130",
+    "n64c4",
+    "n2c3l1",
+    "n3c5l2",
+    "n2c7l3",
+    "n4c3l4",
+    "n3c2l31",
+    "n3c2l32",
+    "n2c3l33",
+    "n1c3l127",
+    "n1c4l128",
+    "n2c3l129",
+    "n1c1l1021",
+    "n8c16h1w1",
+    "n4c5h7w7",
+    "n2c8h6w6",
+    "n1c6h3w5",
+    "n5c1h9w8",
+    "n2c9h11w13",
+    "n2c3d2h3w5",
+    "n1c8d3h4w4",
+];
+
+/// Workgroups of one group of lanes, as on processors, and of several, as on GPUs.
+const TILES: [Tile; 3] = [
+    Tile {
+        workgroup: 8,
+        lanes: 8,
+    },
+    Tile {
+        workgroup: 64,
+        lanes: 32,
+    },
+    Tile {
+        workgroup: 256,
+        lanes: 4,
+    },
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Train,
+    Eval,
+    Backward,
+    FrozenBackward,
+}
+
+/// A problem, and how it is forced to be solved.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    shape: Shape,
+    config: BatchNormConfig,
+    tuning: Tuning,
+    mode: Mode,
+    max_binding: u64,
+}
+
+/// Every shape in both layouts, with every strategy, tile, mode and option that it can be had with.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for shape in shapes() {
+        let config = BatchNormConfig::new(shape.channels());
+        let options = [
+            config,
+            config.bias(false).momentum(None),
+            config.weight(false).eps(1e-3).momentum(Some(0.3)),
+            config.affine(false).track_running_stats(false),
+            config.affine(false).eps(0.5),
+        ];
+        for strategy in Strategy::ALL {
+            for tile in TILES {
+                for config in options {
+                    for mode in [
+                        Mode::Train,
+                        Mode::Eval,
+                        Mode::Backward,
+                        Mode::FrozenBackward,
+                    ] {
+                        for max_binding in [1 << 27, 1024] {
+                            cases.push(Case {
+                                shape,
+                                config,
+                                tuning: Tuning {
+                                    strategy: Some(strategy),
+                                    tile: Some(tile),
+                                },
+                                mode,
+                                max_binding,
+                            });
+                        }
+                    }
+                }
+            }
+        }
+    }
+    cases
+}
+
+fn shapes() -> Vec<Shape> {
+    EXTENTS
+        .iter()
+        .flat_map(|extents| {
+            let first: Shape = extents.parse().expect("extents");
+            let spatial = &first.to_string()[extents.len()..].trim_start()[2..].to_owned();
+            let last = format!("{extents} n{spatial}c").parse().expect("extents");
+            if first == last {
+                vec![first]
+            } else {
+                vec![first, last]
+            }
+        })
+        .collect()
+}
+
+/// Numbers in [-1, 1), the same at every call.
+fn noise(seed: u64, count: usize) -> impl Iterator<Item = f64> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    std::iter::repeat_with(move || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        f64::from((state >> 40) as u32) / f64::from(1 << 23) - 1.0
+    })
+    .take(count)
+}
+
+/// The nearest f32, as an f64.
+fn round(value: f64) -> f64 {
+    f64::from(value as f32)
+}
+
+/// About the mean of a channel.
+fn center(channel: usize) -> f64 {
+    match channel % 7 {
+        3 => 1000.0,
+        c => c as f64 - 2.0,
+    }
+}
+
+impl Case {
+    /// The program, or `None` for a case that does not exist: the strategy cannot serve the shape, or
+    /// there are no running statistics to freeze.
+    pub fn program(&self, caps: &Caps) -> Option<Program<Params>> {
+        let caps = Caps {
+            max_binding: self.max_binding,
+            ..*caps
+        };
+        let (shape, config, tuning) = (self.shape, &self.config, self.tuning);
+        let program = match self.mode {
+            Mode::Train => plan::train(&caps, shape, config, tuning),
+            Mode::Eval => plan::eval(&caps, shape, config, tuning),
+            Mode::Backward => plan::backward(&caps, shape, config, tuning, false),
+            Mode::FrozenBackward => plan::backward(&caps, shape, config, tuning, true),
+        };
+        match program {
+            Ok(program) => Some(program),
+            Err(
+                PlanError::Strategy { .. }
+                | PlanError::NoRunningStatistics
+                | PlanError::TooFewValues { .. }
+                // Parameters larger than the small binding.
+                | PlanError::Limit { .. },
+            ) => None,
+            Err(error) => panic!("{self:?}: {error}"),
+        }
+    }
+
+    fn elements(&self) -> usize {
+        self.shape.elements().expect("a small shape")
+    }
+
+    /// Channels differ in mean and scale; one is far from zero, one nearly constant.
+    fn x(&self) -> Vec<f64> {
+        noise(1, self.elements())
+            .enumerate()
+            .map(|(i, v)| {
+                let channel = self.shape.channel_of(i);
+                let scale = if channel % 7 == 5 {
+                    1e-3
+                } else {
+                    1.0 + (channel % 3) as f64
+                };
+                round(center(channel) + scale * v)
+            })
+            .collect()
+    }
+
+    fn dy(&self) -> Vec<f64> {
+        noise(2, self.elements())
+            .map(|v| v + 0.25)
+            .map(round)
+            .collect()
+    }
+
+    fn weight(&self) -> Option<Vec<f64>> {
+        let channels = self.config.num_features;
+        self.config
+            .weight
+            .then(|| noise(3, channels).map(|v| 1.5 + v).map(round).collect())
+    }
+
+    fn bias(&self) -> Option<Vec<f64>> {
+        self.config
+            .bias
+            .then(|| noise(4, self.config.num_features).map(round).collect())
+    }
+
+    fn running(&self) -> oracle::Running {
+        let channels = self.config.num_features;
+        oracle::Running {
+            // Where a layer that has trained for a while would have them.
+            mean: noise(5, channels)
+                .enumerate()
+                .map(|(c, v)| round(v + center(c)))
+                .collect(),
+            var: noise(6, channels).map(|v| 1.5 + v).map(round).collect(),
+            num_batches_tracked: 4,
+        }
+    }
+
+    /// The program's buffers before it runs. What it is to write is NaN, so that a hole is seen.
+    pub fn memory(&self, program: &Program<Params>) -> Memory {
+        let running = self.running();
+        let forward = oracle::train(self.shape, &self.x(), None, None, self.config.eps.into());
+        let mut memory = Memory::default();
+        for need in &program.needs {
+            let values = match need.field {
+                Field::X => self.x(),
+                Field::Dy => self.dy(),
+                Field::Affine => {
+                    let rows = [self.weight(), self.bias()];
+                    rows.into_iter().flatten().flatten().collect()
+                }
+                Field::Running => {
+                    let batches = vec![running.num_batches_tracked as f64; running.mean.len()];
+                    [running.mean.clone(), running.var.clone(), batches].concat()
+                }
+                Field::Statistics if self.mode == Mode::FrozenBackward => {
+                    [running.mean.clone(), running.var.clone()].concat()
+                }
+                Field::Statistics => {
+                    let residual = forward
+                        .mean
+                        .iter()
+                        .map(|&mean| mean - round(mean))
+                        .collect();
+                    let mean = forward.mean.iter().copied().map(round).collect();
+                    [mean, forward.inv_std.clone(), residual].concat()
+                }
+                Field::Y | Field::Dx => vec![f64::NAN; self.elements()],
+                Field::Grads | Field::Saved | Field::Scratch => {
+                    vec![f64::NAN; need.bytes as usize / 4]
+                }
+            };
+            memory.insert(need.field, values);
+        }
+        memory
+    }
+
+    /// What the oracle says the program leaves.
+    fn expected(&self) -> Vec<(Field, Vec<f64>)> {
+        let (shape, x, eps) = (self.shape, self.x(), f64::from(self.config.eps));
+        let (weight, bias) = (self.weight(), self.bias());
+        let (weight, bias) = (weight.as_deref(), bias.as_deref());
+        let mut running = self.running();
+        let by_batch = |field| {
+            let forward = oracle::train(shape, &x, weight, bias, eps);
+            let saved = [
+                forward.mean.clone(),
+                forward.inv_std.clone(),
+                vec![0.0; forward.mean.len()],
+            ];
+            (forward, (field, saved.concat()))
+        };
+        match self.mode {
+            Mode::Train => {
+                let (forward, saved) = by_batch(Field::Saved);
+                let mut expected = vec![(Field::Y, forward.y.clone()), saved];
+                if self.config.track_running_stats {
+                    let values = shape.values_per_channel().expect("a small shape") as u64;
+                    running.update(&forward, values, self.config.momentum.map(f64::from));
+                    let batches = vec![running.num_batches_tracked as f64; running.mean.len()];
+                    expected.push((
+                        Field::Running,
+                        [running.mean, running.var, batches].concat(),
+                    ));
+                }
+                expected
+            }
+            Mode::Eval if !self.config.track_running_stats => {
+                let (forward, saved) = by_batch(Field::Saved);
+                vec![(Field::Y, forward.y), saved]
+            }
+            Mode::Eval => vec![(
+                Field::Y,
+                oracle::eval(shape, &x, &running, weight, bias, eps),
+            )],
+            Mode::Backward | Mode::FrozenBackward => {
+                let dy = self.dy();
+                let gradients = if self.mode == Mode::Backward {
+                    oracle::backward(shape, &x, &dy, weight, eps)
+                } else {
+                    oracle::backward_frozen(shape, &x, &dy, &running, weight, eps)
+                };
+                let rows = [
+                    self.config.weight.then_some(gradients.dweight),
+                    self.config.bias.then_some(gradients.dbias),
+                ];
+                let grads: Vec<f64> = rows.into_iter().flatten().flatten().collect();
+                let mut expected = vec![(Field::Dx, gradients.dx)];
+                if !grads.is_empty() {
+                    expected.push((Field::Grads, grads));
+                }
+                expected
+            }
+        }
+    }
+
+    /// How far f32 may be from f64. Rounding errors are of the size of the terms, which are of order one
+    /// here (a gradient grows with inv_std, which eps keeps below 320, and sums with their length).
+    fn bound(&self, field: Field) -> Bound {
+        let ulp = f64::from(f32::EPSILON);
+        let values = self.shape.values_per_channel().expect("a small shape") as f64;
+        match field {
+            Field::Y | Field::Saved | Field::Running => Bound::new(16.0 * ulp, 16.0 * ulp),
+            Field::Dx => Bound::new(32.0 * ulp, 32.0 * ulp * self.largest_inv_std()),
+            Field::Grads | Field::Scratch => Bound::new(16.0 * ulp, 16.0 * ulp * values),
+            Field::X | Field::Dy | Field::Affine | Field::Statistics => Bound::EXACT,
+        }
+    }
+
+    fn largest_inv_std(&self) -> f64 {
+        let by_batch =
+            oracle::train(self.shape, &self.x(), None, None, self.config.eps.into()).inv_std;
+        by_batch.into_iter().fold(1.0, f64::max)
+    }
+
+    fn compare(
+        &self,
+        field: Field,
+        actual: &Memory,
+        expected: &[f64],
+        bound: Bound,
+    ) -> Result<(), String> {
+        let actual = canonical(field, actual.values(field));
+        within(field.name(), &actual, &canonical(field, expected), bound)
+            .map(drop)
+            .map_err(|mismatch| format!("{self:?}: {mismatch}"))
+    }
+
+    /// Compares everything that the program leaves with the oracle.
+    pub fn compare_with_oracle(
+        &self,
+        memory: &Memory,
+        bound: impl Fn(Field) -> Bound,
+    ) -> Result<(), String> {
+        self.expected()
+            .iter()
+            .try_for_each(|(field, values)| self.compare(*field, memory, values, bound(*field)))
+    }
+
+    /// Runs the whole program on the device, twice, and compares with the oracle.
+    pub fn check_on_device(
+        &self,
+        kernels: &Kernels,
+        program: &Program<Params>,
+    ) -> Result<(), String> {
+        let before = self.memory(program);
+        let once = on_device(kernels, program, &before).map_err(|e| format!("{self:?}: {e}"))?;
+        let twice = on_device(kernels, program, &before).map_err(|e| format!("{self:?}: {e}"))?;
+        for need in &program.needs {
+            let bits = |memory: &Memory| -> Vec<u64> {
+                memory
+                    .values(need.field)
+                    .iter()
+                    .map(|v| v.to_bits())
+                    .collect()
+            };
+            if bits(&once) != bits(&twice) {
+                return Err(format!(
+                    "{self:?}: {} differs from run to run",
+                    need.field.name()
+                ));
+            }
+        }
+        self.compare_with_oracle(&once, |field| self.bound(field))
+    }
+}
+
+/// The mean and what rounding left out of it, in one number.
+fn canonical(field: Field, values: &[f64]) -> Vec<f64> {
+    let mut values = values.to_vec();
+    if field == Field::Saved {
+        let channels = values.len() / 3;
+        for channel in 0..channels {
+            values[channel] += std::mem::take(&mut values[2 * channels + channel]);
+        }
+    }
+    values
+}
+
+/// Words that stand before and after every buffer, and stay.
+const GUARD: u32 = 0xdead_beef;
+const GUARD_BYTES: u64 = 256;
+
+/// What the program leaves on the device.
+fn on_device(
+    kernels: &Kernels,
+    program: &Program<Params>,
+    before: &Memory,
+) -> Result<Memory, String> {
+    let gpu = test_gpu();
+    let device = kernels.device();
+    let buffers: Vec<_> = program
+        .needs
+        .iter()
+        .filter(|need| need.bytes > 0)
+        .map(|need| {
+            let mut words = vec![GUARD; GUARD_BYTES as usize / 4];
+            words.extend(words_of(need.field, before.values(need.field)));
+            words.resize(((GUARD_BYTES + need.bytes) / 4) as usize, 0);
+            words.resize(words.len() + GUARD_BYTES as usize / 4, GUARD);
+            let buffer = wgpu::util::DeviceExt::create_buffer_init(
+                device,
+                &wgpu::util::BufferInitDescriptor {
+                    label: Some(need.field.name()),
+                    contents: bytemuck::cast_slice(&words),
+                    usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
+                },
+            );
+            (need.field, need.bytes, buffer)
+        })
+        .collect();
+    let slices: Vec<_> = buffers
+        .iter()
+        .map(|(field, bytes, buffer)| {
+            (*field, Some(buffer.slice(GUARD_BYTES..GUARD_BYTES + bytes)))
+        })
+        .collect();
+    let pipelines: Vec<_> = program
+        .dispatches
+        .iter()
+        .map(|d| kernels.pipeline(&d.kernel, program.sources, &d.bindings))
+        .collect::<Result<_, _>>()
+        .map_err(|e| e.to_string())?;
+    let step =
+        step::bind("check", kernels, &pipelines, program, &slices).map_err(|e| e.to_string())?;
+    let mut encoder = device.create_command_encoder(&Default::default());
+    step.encode(&mut encoder);
+    gpu.queue().submit([encoder.finish()]);
+
+    let mut after = before.clone();
+    for (field, bytes, buffer) in &buffers {
+        let words: Vec<u32> = gpu
+            .read_buffer(buffer, 0, (buffer.size() / 4) as usize)
+            .map_err(|e| e.to_string())?;
+        let (head, rest) = words.split_at(GUARD_BYTES as usize / 4);
+        let (body, tail) = rest.split_at(*bytes as usize / 4);
+        if head.iter().chain(tail).any(|&word| word != GUARD) {
+            return Err(format!("{}: written outside the slice", field.name()));
+        }
+        let count = before.values(*field).len();
+        after.insert(*field, values_of(*field, &body[..count]));
+    }
+    Ok(after)
+}
+
+/// The index from which a buffer holds integers.
+fn integers_from(field: Field, len: usize) -> usize {
+    if field == Field::Running {
+        len / 3 * 2
+    } else {
+        len
+    }
+}
+
+fn words_of(field: Field, values: &[f64]) -> Vec<u32> {
+    let integers = integers_from(field, values.len());
+    let word = |(i, &v): (usize, &f64)| {
+        if i < integers {
+            (v as f32).to_bits()
+        } else {
+            v as u32
+        }
+    };
+    values.iter().enumerate().map(word).collect()
+}
+
+fn values_of(field: Field, words: &[u32]) -> Vec<f64> {
+    let integers = integers_from(field, words.len());
+    let value = |(i, &w): (usize, &u32)| {
+        if i < integers {
+            f32::from_bits(w).into()
+        } else {
+            w.into()
+        }
+    };
+    words.iter().enumerate().map(value).collect()
+}
+
+/// Runs every dispatch of the kernel in every case on the device, from the twin's memory before it, and
+/// compares with the twin's memory after it.
+pub fn kernel(name: &str) {
+    let kernels = test_gpu().kernels();
+    let mut checked = 0;
+    // Options differ in what they bind, which whole programs show; here they take turns.
+    for case in cases().into_iter().step_by(3) {
+        let Some(program) = case.program(kernels.caps()) else {
+            continue;
+        };
+        if !program.dispatches.iter().any(|d| d.kernel.name == name) {
+            continue;
+        }
+        let mut memory = case.memory(&program);
+        for dispatch in &program.dispatches {
+            memory = memory.rounded();
+            let before = memory.clone();
+            twin::run(dispatch, &mut memory);
+            if dispatch.kernel.name != name {
+                continue;
+            }
+            let alone = Program {
+                dispatches: vec![dispatch.clone()],
+                ..program.clone()
+            };
+            let actual = on_device(kernels, &alone, &before).expect("a dispatch");
+            for need in &program.needs {
+                case.compare(
+                    need.field,
+                    &actual,
+                    memory.values(need.field),
+                    case.bound(need.field),
+                )
+                .unwrap_or_else(|mismatch| panic!("{name}: {mismatch}"));
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "{name}: only {checked} dispatches");
+}
+
+/// The properties of a device that plans without one are made for.
+pub const CAPS: Caps = Caps {
+    cpu: true,
+    lanes: 8,
+    max_workgroup: 256,
+    max_groups: 65_535,
+    max_binding: 1 << 27,
+    storage_alignment: 256,
+    uniform_alignment: 256,
+};
+
+#[test]
+fn chained_twins_agree_with_the_oracle() {
+    let mut checked = 0;
+    for case in cases() {
+        let Some(program) = case.program(&CAPS) else {
+            continue;
+        };
+        let mut memory = case.memory(&program);
+        twin::run_all(&program, &mut memory);
+        let values = case.shape.values_per_channel().expect("a small shape") as f64;
+        let scale = case.largest_inv_std().max(values);
+        case.compare_with_oracle(&memory, |_| Bound::new(1e-11, 1e-13 * scale))
+            .unwrap();
+        checked += 1;
+    }
+    assert!(checked > 5000, "only {checked} cases");
+}
+
+#[test]
+fn programs_on_the_device_agree_with_the_oracle() {
+    let kernels = test_gpu().kernels();
+    let mut checked = 0;
+    for case in cases() {
+        if let Some(program) = case.program(kernels.caps()) {
+            case.check_on_device(kernels, &program).unwrap();
+            checked += 1;
+        }
+    }
+    assert!(checked > 5000, "only {checked} cases");
+}

@@ -1,0 +1,180 @@
+//! What a BatchNorm layer is, in torch's words.
+
+use crate::error::PlanError;
+use crate::shape::Shape;
+
+/// The configuration of a BatchNorm layer, with torch's names and defaults.
+///
+/// ```
+/// use wgpu_norm::BatchNormConfig;
+/// let config = BatchNormConfig::new(64).eps(1e-3).momentum(None).bias(false);
+/// assert_eq!(config.num_features, 64);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct BatchNormConfig {
+    /// `C`, the number of channels.
+    pub num_features: usize,
+    /// Added to the variance, inside the root. Default 1e-5.
+    pub eps: f32,
+    /// The share of a new batch in the running statistics, `(1 - momentum) * old + momentum * new`, or
+    /// `None` for the cumulative average over all batches. Default `Some(0.1)`.
+    pub momentum: Option<f32>,
+    /// Whether the output is scaled by a learned weight. Default true.
+    pub weight: bool,
+    /// Whether a learned bias is added. Default true.
+    pub bias: bool,
+    /// Whether running statistics are kept. Without them, `eval` normalizes by the batch's own. Default true.
+    pub track_running_stats: bool,
+}
+
+impl BatchNormConfig {
+    /// torch's defaults for `num_features` channels.
+    pub const fn new(num_features: usize) -> Self {
+        Self {
+            num_features,
+            eps: 1e-5,
+            momentum: Some(0.1),
+            weight: true,
+            bias: true,
+            track_running_stats: true,
+        }
+    }
+
+    /// Sets [`eps`](Self::eps).
+    pub const fn eps(mut self, eps: f32) -> Self {
+        self.eps = eps;
+        self
+    }
+
+    /// Sets [`momentum`](Self::momentum).
+    pub const fn momentum(mut self, momentum: Option<f32>) -> Self {
+        self.momentum = momentum;
+        self
+    }
+
+    /// Sets both [`weight`](Self::weight) and [`bias`](Self::bias).
+    pub const fn affine(self, affine: bool) -> Self {
+        self.weight(affine).bias(affine)
+    }
+
+    /// Sets [`weight`](Self::weight).
+    pub const fn weight(mut self, weight: bool) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// Sets [`bias`](Self::bias).
+    pub const fn bias(mut self, bias: bool) -> Self {
+        self.bias = bias;
+        self
+    }
+
+    /// Sets [`track_running_stats`](Self::track_running_stats).
+    pub const fn track_running_stats(mut self, track: bool) -> Self {
+        self.track_running_stats = track;
+        self
+    }
+
+    /// The rows of an affine or gradient buffer: 0, 1 or 2.
+    pub(crate) const fn affine_rows(&self) -> usize {
+        self.weight as usize + self.bias as usize
+    }
+
+    /// A new layer's affine buffer: the rows `[weight: C] [bias: C]` as far as the configuration has them,
+    /// ones and zeros.
+    pub fn initial_affine(&self) -> Vec<f32> {
+        let row = |present, value| {
+            std::iter::repeat_n(value, if present { self.num_features } else { 0 })
+        };
+        row(self.weight, 1.0).chain(row(self.bias, 0.0)).collect()
+    }
+
+    /// A new layer's running buffer, as bits: the rows `[running_mean: C] [running_var: C]
+    /// [num_batches_tracked: C]`, f32 zeros, f32 ones and integer zeros. Empty without
+    /// [`track_running_stats`](Self::track_running_stats).
+    pub fn initial_running(&self) -> Vec<u32> {
+        if !self.track_running_stats {
+            return Vec::new();
+        }
+        [0.0f32.to_bits(), 1.0f32.to_bits(), 0]
+            .into_iter()
+            .flat_map(|bits| std::iter::repeat_n(bits, self.num_features))
+            .collect()
+    }
+
+    /// Checks what does not depend on a shape or a mode.
+    pub(crate) fn check(&self) -> Result<(), PlanError> {
+        if self.num_features == 0 {
+            return Err(PlanError::ZeroChannels);
+        }
+        if !(self.eps >= 0.0 && self.eps.is_finite()) {
+            return Err(PlanError::Eps {
+                eps: self.eps,
+                needed: "non-negative",
+            });
+        }
+        match self.momentum {
+            Some(momentum) if !momentum.is_finite() => Err(PlanError::Momentum { momentum }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that the shape's values can be normalized by their own statistics.
+    pub(crate) fn check_batch_statistics(&self, shape: Shape) -> Result<(), PlanError> {
+        if shape.values_per_channel() == Some(1) {
+            return Err(PlanError::TooFewValues { shape });
+        }
+        if self.eps <= 0.0 {
+            return Err(PlanError::Eps {
+                eps: self.eps,
+                needed: "positive",
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_those_of_torch() {
+        let config = BatchNormConfig::new(3);
+        assert_eq!((config.eps, config.momentum), (1e-5, Some(0.1)));
+        assert!(config.weight && config.bias && config.track_running_stats);
+        assert_eq!(config.initial_affine(), [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
+        let one = 1.0f32.to_bits();
+        assert_eq!(config.initial_running(), [0, 0, 0, one, one, one, 0, 0, 0]);
+        assert_eq!(config.weight(false).initial_affine(), [0.0; 3]);
+        assert!(config.affine(false).initial_affine().is_empty());
+        assert!(
+            config
+                .track_running_stats(false)
+                .initial_running()
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn a_wrong_field_is_named() {
+        let message = |config: BatchNormConfig| config.check().unwrap_err().to_string();
+        assert!(message(BatchNormConfig::new(0)).starts_with("num_features:"));
+        for eps in [-1e-5, f32::NAN, f32::INFINITY] {
+            assert!(message(BatchNormConfig::new(1).eps(eps)).starts_with("eps:"));
+        }
+        assert!(message(BatchNormConfig::new(1).momentum(Some(f32::NAN))).starts_with("momentum:"));
+        assert_eq!(BatchNormConfig::new(1).momentum(Some(-1.2)).check(), Ok(()));
+        let config = BatchNormConfig::new(2);
+        assert!(config.check_batch_statistics(Shape::nc(1, 2)).is_err());
+        assert!(config.check_batch_statistics(Shape::nc(0, 2)).is_ok());
+        assert!(config.eps(0.0).check().is_ok());
+        assert!(
+            config
+                .eps(0.0)
+                .check_batch_statistics(Shape::nc(2, 2))
+                .is_err()
+        );
+    }
+}

@@ -1,0 +1,45 @@
+//! `forward_reread.wgsl`: the whole forward pass of one unit.
+
+use super::params::Params;
+use super::plan::Pass;
+use crate::gpu::program::{Dispatch, Field};
+use crate::shared::walk::Geometry;
+
+pub fn dispatch(pass: &Pass<'_>, geometry: Geometry) -> Dispatch<Params> {
+    let bindings = vec![
+        pass.read_window(Field::X, &geometry),
+        pass.read(Field::Affine),
+        pass.write_running(),
+        pass.write(Field::Saved),
+        pass.write_window(Field::Y, &geometry),
+    ];
+    let params = Params {
+        geometry,
+        ..pass.params
+    };
+    pass.dispatch("forward_reread", Some("moments"), params, bindings)
+}
+
+#[cfg(test)]
+pub fn twin(run: &mut super::twin::Run<'_>) {
+    for work in 0..run.groups() {
+        let lanes = run.lanes(work);
+        let moments = lanes.iter().map(|lane| run.collect(lane)).collect();
+        let totals = run.reduce(moments);
+        for (lane, total) in lanes.iter().zip(&totals) {
+            for (component, channel) in run.settled_channels(lane) {
+                run.settle(channel, total, component);
+            }
+        }
+        for (index, lane) in lanes.iter().enumerate() {
+            let statistics = run.statistics_of(&totals[index % totals.len()]);
+            let own = run.with_affine(lane.channels(), statistics);
+            run.apply(lane, &own, &own);
+        }
+    }
+}
+
+#[test]
+fn the_kernel_agrees_with_its_twin() {
+    super::check::kernel("forward_reread");
+}

@@ -1,0 +1,37 @@
+//! `normalize.wgsl`: y by statistics that are known.
+
+use super::params::Params;
+use super::plan::Pass;
+use crate::gpu::program::{Dispatch, Field};
+use crate::shared::walk::Geometry;
+
+/// `statistics` is where they stand: saved by a batch, or running.
+pub fn dispatch(pass: &Pass<'_>, statistics: Field, geometry: Geometry) -> Dispatch<Params> {
+    let bindings = vec![
+        pass.read_window(Field::X, &geometry),
+        pass.read(statistics),
+        pass.read(Field::Affine),
+        pass.write_window(Field::Y, &geometry),
+    ];
+    let params = Params {
+        geometry,
+        ..pass.params
+    };
+    pass.dispatch("normalize", None, params, bindings)
+}
+
+#[cfg(test)]
+pub fn twin(run: &mut super::twin::Run<'_>) {
+    for work in 0..run.groups() {
+        for lane in run.lanes(work) {
+            let known = |channels| run.with_affine(channels, run.known_statistics(channels));
+            let (own, beyond) = (known(lane.channels()), known(lane.channels_beyond()));
+            run.apply(&lane, &own, &beyond);
+        }
+    }
+}
+
+#[test]
+fn the_kernel_agrees_with_its_twin() {
+    super::check::kernel("normalize");
+}

@@ -1,0 +1,354 @@
+//! Are the checks able to fail? Each mutant of a shader must turn a case red.
+
+use super::check::cases;
+use crate::gpu::compose::Source;
+use crate::gpu::{Kernels, test_gpu};
+use crate::shared;
+
+/// A file, a piece of its text, what takes its place, and what that breaks.
+struct Mutant(&'static str, &'static str, &'static str, &'static str);
+
+const MUTANTS: &[Mutant] = &[
+    Mutant(
+        "block_reduce",
+        "= value;\n    workgroupBarrier();",
+        "= value;",
+        "lanes read before their neighbours have written",
+    ),
+    Mutant(
+        "block_reduce",
+        "        }\n        workgroupBarrier();",
+        "        }",
+        "levels of the tree overtake each other",
+    ),
+    Mutant(
+        "block_reduce",
+        "half >= width",
+        "half > width",
+        "the last level is skipped",
+    ),
+    Mutant(
+        "block_reduce",
+        "lane % width",
+        "0u",
+        "every column gets the first one's total",
+    ),
+    Mutant(
+        "moments",
+        " + delta * delta * (a.count * share)",
+        "",
+        "means apart do not spread",
+    ),
+    Mutant(
+        "moments",
+        "offset + delta * share",
+        "offset + delta * 0.5",
+        "counts do not weigh",
+    ),
+    Mutant(
+        "moments",
+        "(b.pivot - pivot) + ",
+        "",
+        "pivots are taken for equal",
+    ),
+    Mutant(
+        "sums",
+        "a.x_hat_dy + b.x_hat_dy",
+        "a.x_hat_dy",
+        "half of dweight is lost",
+    ),
+    Mutant(
+        "walk",
+        "min(\n            tile_begin + params.geometry.tile,",
+        "min(\n            tile_begin + params.geometry.tile - params.geometry.step,",
+        "the last step of a tile is skipped",
+    ),
+    Mutant(
+        "walk",
+        "row / params.geometry.step * params.geometry.tile",
+        "0u",
+        "all teams walk the first tile",
+    ),
+    Mutant(
+        "layout_planes",
+        "(element >= vec4(begin)) & ",
+        "",
+        "the plane before is counted in",
+    ),
+    Mutant(
+        "layout_planes",
+        "(element < vec4(end)) & ",
+        "",
+        "the plane after is counted in",
+    ),
+    Mutant(
+        "layout_planes",
+        "        element >= vec4(end),",
+        "        vec4(false),",
+        "a shared vector is all one channel's",
+    ),
+    Mutant(
+        "layout_planes",
+        "bound && element.x >= begin",
+        "bound",
+        "a shared vector has two owners",
+    ),
+    Mutant(
+        "layout_planes",
+        " + u32(wraps)",
+        "",
+        "a walk stays in its sample",
+    ),
+    Mutant(
+        "layout_planes",
+        " && vector < params.geometry.vector_end",
+        "",
+        "windows overlap",
+    ),
+    Mutant(
+        "layout_columns",
+        "(element < vec4(params.geometry.elements)) & ",
+        "",
+        "padding is counted in",
+    ),
+    Mutant(
+        "layout_columns",
+        " / params.geometry.plane",
+        "",
+        "small planes are taken for channels",
+    ),
+    Mutant(
+        "layout_columns",
+        "vector_column(walk) < params.geometry.span",
+        "true",
+        "lanes beyond the row settle its first channels again",
+    ),
+    Mutant(
+        "layout_columns",
+        "        && vector >= params.geometry.vector_begin\n",
+        "",
+        "windows overlap",
+    ),
+    Mutant(
+        "collect",
+        "vec4<f32>(inside[2]) + vec4<f32>(inside[3])",
+        "vec4<f32>(inside[2])",
+        "a value is not counted",
+    ),
+    Mutant(
+        "collect",
+        "item + 3u * step < walk.end",
+        "true",
+        "a tile runs into the next",
+    ),
+    Mutant(
+        "collect",
+        "select(zero, values[1] - pivot, inside[1])",
+        "values[1] - pivot",
+        "masked values count",
+    ),
+    Mutant(
+        "backward_collect",
+        "item + step < walk.end",
+        "true",
+        "a tile runs into the next",
+    ),
+    Mutant(
+        "backward_collect",
+        "dy0 + dy1",
+        "dy0",
+        "half of dbias is lost",
+    ),
+    Mutant(
+        "standardize",
+        "variance + params.eps",
+        "variance",
+        "eps is forgotten",
+    ),
+    Mutant(
+        "standardize",
+        "inverseSqrt(positive)",
+        "inverseSqrt(positive - params.eps)",
+        "eps is half forgotten",
+    ),
+    Mutant(
+        "standardize",
+        " - statistics.residual)",
+        ")",
+        "the rounding of the mean is forgotten",
+    ),
+    Mutant(
+        "known_statistics",
+        "inverse_std(statistics_row(1u, channels))",
+        "statistics_row(1u, channels)",
+        "variance for deviation",
+    ),
+    Mutant(
+        "known_statistics",
+        "row * params.geometry.channels",
+        "row",
+        "rows overlap",
+    ),
+    Mutant(
+        "settle",
+        "total.m2[c] * params.inverse_bessel",
+        "total.m2[c] * params.inverse_count",
+        "biased for unbiased",
+    ),
+    Mutant(
+        "settle",
+        "momentum * unbiased",
+        "momentum * statistics.mean[c]",
+        "mean for variance",
+    ),
+    Mutant(
+        "settle",
+        "select(params.momentum, 1.0 / f32(batches), has(CUMULATIVE))",
+        "params.momentum",
+        "no cumulative average",
+    ),
+    Mutant(
+        "settle",
+        "(1.0 - momentum) * old_mean + momentum * statistics.mean[c]",
+        "momentum * old_mean + (1.0 - momentum) * statistics.mean[c]",
+        "momentum the other way round",
+    ),
+    Mutant(
+        "settle",
+        "running[2u * channels + channel] = batches;",
+        "",
+        "batches are not counted",
+    ),
+    Mutant(
+        "affine",
+        "select(0u, params.geometry.channels, has(HAS_WEIGHT))",
+        "0u",
+        "weight for bias",
+    ),
+    Mutant("apply", " * scale + bias", " * scale", "no bias"),
+    Mutant(
+        "apply",
+        "select(own.mean, beyond.mean, at.beyond)",
+        "own.mean",
+        "the neighbour is normalized by the wrong mean",
+    ),
+    Mutant(
+        "backward_apply",
+        " - x_hat * c.mean_x_hat_dy",
+        "",
+        "dx is not orthogonal to x_hat",
+    ),
+    Mutant(
+        "backward_apply",
+        "(gradient - c.mean_dy)",
+        "gradient",
+        "dx does not sum to zero",
+    ),
+    Mutant(
+        "backward_apply",
+        "statistics.inv_std * weights(channels)",
+        "statistics.inv_std",
+        "dx without weight",
+    ),
+    Mutant(
+        "backward_apply",
+        "if !FROZEN {",
+        "if true {",
+        "frozen statistics are coupled",
+    ),
+    Mutant(
+        "backward_settle",
+        "total.x_hat_dy[c];",
+        "total.dy[c];",
+        "dbias for dweight",
+    ),
+    Mutant(
+        "backward_settle",
+        "channel + select(0u, params.geometry.channels, has(HAS_WEIGHT))",
+        "channel",
+        "dbias over dweight",
+    ),
+    Mutant(
+        "gather_partials",
+        "first += 4u * rows",
+        "first += 8u * rows",
+        "half of the partials are lost",
+    ),
+    Mutant(
+        "gather_partials",
+        "entry / in_chunk",
+        "0u",
+        "the first chunk stands for all",
+    ),
+    Mutant(
+        "store_partial",
+        "params.partial_chunk + chunk",
+        "chunk",
+        "windows overwrite each other's partials",
+    ),
+    Mutant(
+        "finalize",
+        "channel < params.geometry.channels {\n        settle",
+        "true {\n        settle",
+        "lanes past the last channel settle",
+    ),
+    Mutant(
+        "backward_finalize",
+        "total.x_hat_dy.x * params.inverse_count",
+        "total.x_hat_dy.x",
+        "a sum for a mean",
+    ),
+];
+
+/// The crate's files with one of them mutated. Leaked: programs hold static sources.
+fn mutated(mutant: &Mutant) -> &'static [&'static [Source]] {
+    let Mutant(file, from, to, _) = mutant;
+    let mut found = 0;
+    let folders: Vec<&'static [Source]> = [shared::SOURCES, super::SOURCES]
+        .into_iter()
+        .map(|folder| {
+            let files: Vec<Source> = folder
+                .iter()
+                .map(|source| {
+                    if source.name != *file {
+                        return *source;
+                    }
+                    found += source.text.matches(from).count();
+                    let text = source.text.replace(from, to);
+                    Source {
+                        text: Box::leak(text.into_boxed_str()),
+                        ..*source
+                    }
+                })
+                .collect();
+            &*Box::leak(files.into_boxed_slice())
+        })
+        .collect();
+    assert!(found > 0, "{file} has no {from:?}");
+    Box::leak(folders.into_boxed_slice())
+}
+
+#[test]
+fn every_mutant_is_caught() {
+    let gpu = test_gpu();
+    // A few cases of every kind first, which catch most.
+    let all = cases();
+    let cases: Vec<_> = all.iter().step_by(41).chain(&all).collect();
+    let mut survivors = Vec::new();
+    for mutant in MUTANTS {
+        let sources = mutated(mutant);
+        // Compiled kernels are kept by name, so that each mutant needs its own.
+        let kernels = Kernels::new(gpu.device()).expect("the test device");
+        let caught = cases.iter().any(|case| {
+            case.program(kernels.caps()).is_some_and(|program| {
+                let program = crate::gpu::program::Program { sources, ..program };
+                case.check_on_device(&kernels, &program).is_err()
+            })
+        });
+        if !caught {
+            survivors.push((mutant.0, mutant.3));
+        }
+    }
+    assert!(survivors.is_empty(), "not caught: {survivors:#?}");
+    assert!(MUTANTS.len() >= 12);
+}

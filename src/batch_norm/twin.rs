@@ -1,0 +1,437 @@
+//! The twins of what kernels import: f64, but lane by lane in the shaders' own decomposition. Each function
+//! has the name of the WGSL function that it repeats.
+
+use std::collections::HashMap;
+
+use super::params::{CUMULATIVE, HAS_BIAS, HAS_WEIGHT, Params, TRACK};
+use crate::gpu::program::{Access, Dispatch, Field, Program};
+use crate::shared::block_reduce::{Partial, block_reduce};
+use crate::shared::layout::{LaneWalk, Place};
+use crate::shared::moments::Moments4;
+use crate::shared::sums::Sums4;
+use crate::shared::walk::Order;
+
+/// The buffers of a program, value by value. The counters of `running` are numbers like the others.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(HashMap<Field, Vec<f64>>);
+
+impl Memory {
+    pub fn insert(&mut self, field: Field, values: Vec<f64>) {
+        self.0.insert(field, values);
+    }
+
+    pub fn values(&self, field: Field) -> &[f64] {
+        self.0.get(&field).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn get(&self, field: Field, index: usize) -> f64 {
+        self.0[&field][index]
+    }
+
+    pub fn set(&mut self, field: Field, index: usize, value: f64) {
+        self.0.get_mut(&field).expect("a field of the program")[index] = value;
+    }
+
+    /// Every value as the nearest f32, as a buffer would hold it.
+    pub fn rounded(mut self) -> Self {
+        for values in self.0.values_mut() {
+            values.iter_mut().for_each(|v| *v = f64::from(*v as f32));
+        }
+        self
+    }
+}
+
+/// `Statistics` of `standardize.wgsl`; nothing is left out of the mean, so there is no residual.
+#[derive(Clone, Copy, Debug)]
+pub struct Statistics {
+    mean: [f64; 4],
+    inv_std: [f64; 4],
+}
+
+/// `Coefficients` of `apply.wgsl`.
+#[derive(Clone, Copy, Debug)]
+pub struct Coefficients {
+    mean: [f64; 4],
+    scale: [f64; 4],
+    bias: [f64; 4],
+}
+
+/// The means of dy and of x_hat * dy.
+pub type Means = ([f64; 4], [f64; 4]);
+
+/// One dispatch of a program on memory.
+pub struct Run<'a> {
+    dispatch: &'a Dispatch<Params>,
+    pub memory: &'a mut Memory,
+}
+
+/// Runs one dispatch on memory.
+pub fn run(dispatch: &Dispatch<Params>, memory: &mut Memory) {
+    let twin = match dispatch.kernel.name {
+        "stats" => super::stats::twin,
+        "finalize" => super::finalize::twin,
+        "normalize" => super::normalize::twin,
+        "forward_reread" => super::forward_reread::twin,
+        "backward_stats" => super::backward_stats::twin,
+        "backward_finalize" => super::backward_finalize::twin,
+        "backward_normalize" => super::backward_normalize::twin,
+        "backward_reread" => super::backward_reread::twin,
+        other => panic!("{other} has no twin"),
+    };
+    twin(&mut Run { dispatch, memory });
+}
+
+/// Runs a program on memory.
+pub fn run_all(program: &Program<Params>, memory: &mut Memory) {
+    for dispatch in &program.dispatches {
+        run(dispatch, memory);
+    }
+}
+
+/// The reciprocal of the whole number that the f32 is the reciprocal of.
+fn exact(inverse: f32) -> f64 {
+    f64::from(inverse).recip().round().recip()
+}
+
+impl Run<'_> {
+    fn params(&self) -> &Params {
+        &self.dispatch.params
+    }
+
+    pub fn groups(&self) -> u32 {
+        self.dispatch.groups
+    }
+
+    pub fn channels(&self) -> usize {
+        self.params().geometry.channels as usize
+    }
+
+    fn order(&self) -> Order {
+        match self.dispatch.kernel.choices[0] {
+            ("layout", "layout_planes") => Order::Planes,
+            ("layout", "layout_columns") => Order::Columns,
+            other => panic!("no layout: {other:?}"),
+        }
+    }
+
+    fn constant(&self, name: &str) -> u32 {
+        let overrides = &self.dispatch.kernel.overrides;
+        overrides
+            .iter()
+            .find(|(other, _)| *other == name)
+            .expect("an override")
+            .1
+    }
+
+    fn frozen(&self) -> bool {
+        self.constant("FROZEN") != 0
+    }
+
+    /// The walks of a workgroup's lanes.
+    pub fn lanes(&self, work: u32) -> Vec<LaneWalk> {
+        (0..self.constant("WORKGROUP"))
+            .map(|lane| LaneWalk::new(self.order(), self.params().geometry, work, lane))
+            .collect()
+    }
+
+    // collect.wgsl. Adding value by value picks the same pivots as the kernel's blocks of four.
+    pub fn collect(&self, lane: &LaneWalk) -> Moments4 {
+        let mut total = Moments4::identity();
+        for place in lane.places() {
+            let mut value = Moments4::identity();
+            for c in (0..4).filter(|&c| place.inside[c]) {
+                value.pivot[c] = self.memory.get(Field::X, place.element as usize + c);
+                value.count[c] = 1.0;
+            }
+            total = total.combine(value);
+        }
+        total
+    }
+
+    // backward_collect.wgsl
+    pub fn collect_backward(&self, lane: &LaneWalk, statistics: &Statistics) -> Sums4 {
+        let mut total = Sums4::identity();
+        for place in lane.places() {
+            for c in (0..4).filter(|&c| place.inside[c]) {
+                let dy = self.memory.get(Field::Dy, place.element as usize + c);
+                total.dy[c] += dy;
+                total.x_hat_dy[c] += self.standardize(&place, c, statistics) * dy;
+            }
+        }
+        total
+    }
+
+    fn standardize(&self, place: &Place, c: usize, statistics: &Statistics) -> f64 {
+        let x = self.memory.get(Field::X, place.element as usize + c);
+        (x - statistics.mean[c]) * statistics.inv_std[c]
+    }
+
+    /// The totals of a workgroup, by column.
+    pub fn reduce<P: Partial>(&self, lanes: Vec<P>) -> Vec<P> {
+        let totals = block_reduce(lanes, self.params().geometry.width as usize);
+        match self.order() {
+            Order::Planes => totals.into_iter().map(Partial::fold).collect(),
+            Order::Columns => totals,
+        }
+    }
+
+    // store_partial.wgsl
+    pub fn store_partials<P: Partial>(&mut self, work: u32, lanes: Vec<P>) {
+        let params = *self.params();
+        let geometry = params.geometry;
+        let totals = block_reduce(lanes, geometry.width as usize);
+        for (lane, total) in (0..).zip(totals) {
+            let column = work % geometry.units * geometry.width + lane;
+            if column >= params.partial_columns {
+                continue;
+            }
+            let chunk = params.partial_chunk + work / geometry.units;
+            let at = self.partial_at::<P>(chunk, column);
+            for (index, value) in total.fields().into_iter().flatten().enumerate() {
+                self.memory.set(Field::Scratch, at + index, value);
+            }
+        }
+    }
+
+    // partials.wgsl
+    fn partial_at<P: Partial>(&self, chunk: u32, column: u32) -> usize {
+        let params = self.params();
+        params.partials as usize
+            + (chunk * params.partial_columns + column) as usize * 4 * P::FIELDS
+    }
+
+    // gather_partials.wgsl
+    fn gather_partials<P: Partial>(&self, channel: u32, row: u32, rows: u32) -> P {
+        let params = self.params();
+        let (plane, periods) = (params.partial_plane, params.partial_periods);
+        let entries: Vec<u32> = (0..params.partial_chunk * periods * plane).collect();
+        let groups = entries.chunks(4).skip(row as usize).step_by(rows as usize);
+        groups.fold(P::identity(), |total, group| {
+            let mut fields = P::identity().fields();
+            for (c, entry) in group.iter().enumerate() {
+                let (chunk, in_chunk) = (entry / (periods * plane), entry % (periods * plane));
+                let component = (in_chunk / plane * params.geometry.channels + channel) * plane
+                    + in_chunk % plane;
+                let at = self.partial_at::<P>(chunk, component / 4) + component as usize % 4;
+                for (f, field) in fields.iter_mut().enumerate() {
+                    field[c] = self.memory.get(Field::Scratch, at + 4 * f);
+                }
+            }
+            total.combine(P::of_fields(&fields))
+        })
+    }
+
+    /// Each channel with its total over all partials.
+    pub fn combine_partials<P: Partial>(&self) -> Vec<(usize, P)> {
+        let rows = self.constant("WORKGROUP") / self.params().geometry.width;
+        (0..self.channels())
+            .map(|channel| {
+                let lanes = (0..rows).map(|row| self.gather_partials(channel as u32, row, rows));
+                (channel, block_reduce::<P>(lanes.collect(), 1)[0].fold())
+            })
+            .collect()
+    }
+
+    /// The components and channels that a lane of a workgroup which owns its unit settles.
+    pub fn settled_channels(&self, lane: &LaneWalk) -> Vec<(usize, usize)> {
+        match self.order() {
+            Order::Planes => vec![(0, lane.unit as usize)],
+            Order::Columns if lane.has_values() => {
+                lane.channels().into_iter().enumerate().collect()
+            }
+            Order::Columns => vec![],
+        }
+    }
+
+    // settle.wgsl
+    pub fn statistics_of(&self, total: &Moments4) -> Statistics {
+        let share = exact(self.params().inverse_count);
+        Statistics {
+            mean: std::array::from_fn(|c| total.pivot[c] + total.offset[c]),
+            inv_std: std::array::from_fn(|c| self.inverse_std(total.m2[c] * share)),
+        }
+    }
+
+    pub fn settle(&mut self, channel: usize, total: &Moments4, c: usize) {
+        let params = *self.params();
+        let channels = self.channels();
+        let statistics = self.statistics_of(total);
+        let memory = &mut *self.memory;
+        memory.set(Field::Saved, channel, statistics.mean[c]);
+        memory.set(Field::Saved, channels + channel, statistics.inv_std[c]);
+        memory.set(Field::Saved, 2 * channels + channel, 0.0);
+        if !params.has(TRACK) {
+            return;
+        }
+        let batches = memory.get(Field::Running, 2 * channels + channel) + 1.0;
+        memory.set(Field::Running, 2 * channels + channel, batches);
+        let momentum = if params.has(CUMULATIVE) {
+            1.0 / batches
+        } else {
+            params.momentum.into()
+        };
+        let unbiased = total.m2[c] * exact(params.inverse_bessel);
+        for (row, new) in [statistics.mean[c], unbiased].into_iter().enumerate() {
+            let old = memory.get(Field::Running, row * channels + channel);
+            memory.set(
+                Field::Running,
+                row * channels + channel,
+                (1.0 - momentum) * old + momentum * new,
+            );
+        }
+    }
+
+    // standardize.wgsl
+    fn inverse_std(&self, variance: f64) -> f64 {
+        let sum = variance + f64::from(self.params().eps);
+        if sum == 0.0 { 0.0 } else { sum.sqrt().recip() }
+    }
+
+    // known_statistics.wgsl
+    pub fn known_statistics(&self, channels: [usize; 4]) -> Statistics {
+        let field = self
+            .dispatch
+            .bindings
+            .iter()
+            .find_map(|binding| match binding.field {
+                Some(field @ (Field::Saved | Field::Running | Field::Statistics))
+                    if binding.access == Access::Read =>
+                {
+                    Some(field)
+                }
+                _ => None,
+            });
+        let field = field.expect("a binding of statistics");
+        let row = |row, channel| self.memory.get(field, row * self.channels() + channel);
+        if self.frozen() {
+            return Statistics {
+                mean: channels.map(|c| row(0, c)),
+                inv_std: channels.map(|c| self.inverse_std(row(1, c))),
+            };
+        }
+        Statistics {
+            mean: channels.map(|c| row(0, c) + row(2, c)),
+            inv_std: channels.map(|c| row(1, c)),
+        }
+    }
+
+    // affine.wgsl
+    fn weights(&self, channels: [usize; 4]) -> [f64; 4] {
+        channels.map(|c| {
+            if self.params().has(HAS_WEIGHT) {
+                self.memory.get(Field::Affine, c)
+            } else {
+                1.0
+            }
+        })
+    }
+
+    fn bias_row(&self) -> usize {
+        if self.params().has(HAS_WEIGHT) {
+            self.channels()
+        } else {
+            0
+        }
+    }
+
+    fn biases(&self, channels: [usize; 4]) -> [f64; 4] {
+        let value = |c| self.memory.get(Field::Affine, self.bias_row() + c);
+        channels.map(|c| {
+            if self.params().has(HAS_BIAS) {
+                value(c)
+            } else {
+                0.0
+            }
+        })
+    }
+
+    // apply.wgsl
+    pub fn with_affine(&self, channels: [usize; 4], statistics: Statistics) -> Coefficients {
+        let weights = self.weights(channels);
+        Coefficients {
+            mean: statistics.mean,
+            scale: std::array::from_fn(|c| statistics.inv_std[c] * weights[c]),
+            bias: self.biases(channels),
+        }
+    }
+
+    pub fn apply(&mut self, lane: &LaneWalk, own: &Coefficients, beyond: &Coefficients) {
+        for (element, c, is_beyond) in self.owned(lane) {
+            let chosen = if is_beyond { beyond } else { own };
+            let x = self.memory.get(Field::X, element);
+            self.memory.set(
+                Field::Y,
+                element,
+                (x - chosen.mean[c]) * chosen.scale[c] + chosen.bias[c],
+            );
+        }
+    }
+
+    /// The values that a lane writes: element, component, and whether it is of the channel after its own.
+    fn owned(&self, lane: &LaneWalk) -> Vec<(usize, usize, bool)> {
+        let elements = self.params().geometry.elements as usize;
+        lane.places()
+            .filter(|place| place.owned)
+            .flat_map(|place| (0..4).map(move |c| (place.element as usize + c, c, place.beyond[c])))
+            .filter(|&(element, ..)| element < elements)
+            .collect()
+    }
+
+    // backward_settle.wgsl
+    pub fn settle_backward(&mut self, channel: usize, total: &Sums4, c: usize) {
+        if self.params().has(HAS_WEIGHT) {
+            self.memory.set(Field::Grads, channel, total.x_hat_dy[c]);
+        }
+        if self.params().has(HAS_BIAS) {
+            self.memory
+                .set(Field::Grads, self.bias_row() + channel, total.dy[c]);
+        }
+    }
+
+    pub fn means_of(&self, total: &Sums4) -> Means {
+        let share = exact(self.params().inverse_count);
+        (
+            total.dy.map(|v| v * share),
+            total.x_hat_dy.map(|v| v * share),
+        )
+    }
+
+    // backward_normalize.wgsl
+    pub fn known_means(&self, channels: [usize; 4]) -> Means {
+        if self.frozen() {
+            return ([0.0; 4], [0.0; 4]);
+        }
+        let row =
+            |row| channels.map(|c| self.memory.get(Field::Scratch, row * self.channels() + c));
+        (row(0), row(1))
+    }
+
+    // backward_apply.wgsl
+    pub fn apply_backward(
+        &mut self,
+        lane: &LaneWalk,
+        own: &(Statistics, Means),
+        beyond: &(Statistics, Means),
+    ) {
+        let own_weights = self.weights(lane.channels());
+        let beyond_weights = self.weights(lane.channels_beyond());
+        for (element, c, is_beyond) in self.owned(lane) {
+            let (weight, (statistics, (mean_dy, mean_x_hat_dy))) = if is_beyond {
+                (beyond_weights[c], beyond)
+            } else {
+                (own_weights[c], own)
+            };
+            let mut gradient = self.memory.get(Field::Dy, element);
+            if !self.frozen() {
+                let x = self.memory.get(Field::X, element);
+                let x_hat = (x - statistics.mean[c]) * statistics.inv_std[c];
+                gradient -= mean_dy[c] + x_hat * mean_x_hat_dy[c];
+            }
+            self.memory.set(
+                Field::Dx,
+                element,
+                gradient * statistics.inv_std[c] * weight,
+            );
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Compiled kernels, once a device.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::caps::Caps;
+use super::compose::{Source, compose};
+use super::program::{Access, Binding, KernelSpec};
+use crate::error::PlanError;
+
+/// The kernels of one device, compiled as plans ask for them and kept. Cheap to clone; clones share.
+#[derive(Clone, Debug)]
+pub struct Kernels {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    device: wgpu::Device,
+    caps: Caps,
+    pipelines: Mutex<HashMap<KernelSpec, wgpu::ComputePipeline>>,
+    /// Stand in for buffers that a configuration leaves out. Two, because one dispatch may not bind one
+    /// buffer for reading and for writing.
+    placeholders: [wgpu::Buffer; 2],
+}
+
+impl Kernels {
+    /// Prepares the device; nothing is compiled yet.
+    ///
+    /// # Errors
+    /// [`PlanError::Limit`] if the device was created with limits too low; see
+    /// [`Gpu::required_limits`](crate::Gpu::required_limits).
+    pub fn new(device: &wgpu::Device) -> Result<Self, PlanError> {
+        let caps = Caps::of(device)?;
+        let placeholder = |label| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size: 16,
+                usage: wgpu::BufferUsages::STORAGE,
+                mapped_at_creation: false,
+            })
+        };
+        Ok(Self {
+            inner: Arc::new(Inner {
+                device: device.clone(),
+                caps,
+                pipelines: Mutex::default(),
+                placeholders: [
+                    placeholder("wgpu_norm placeholder, read"),
+                    placeholder("wgpu_norm placeholder, written"),
+                ],
+            }),
+        })
+    }
+
+    /// The device.
+    pub fn device(&self) -> &wgpu::Device {
+        &self.inner.device
+    }
+
+    /// The device's properties, as far as plans depend on them.
+    pub fn caps(&self) -> &Caps {
+        &self.inner.caps
+    }
+
+    pub(crate) fn placeholder(&self, access: Access) -> &wgpu::Buffer {
+        &self.inner.placeholders[access as usize]
+    }
+
+    /// The pipeline of a kernel, compiled on first use.
+    pub(crate) fn pipeline(
+        &self,
+        spec: &KernelSpec,
+        sources: &[&[Source]],
+        bindings: &[Binding],
+    ) -> Result<wgpu::ComputePipeline, PlanError> {
+        if let Some(pipeline) = self.pipelines().get(spec) {
+            return Ok(pipeline.clone());
+        }
+        let refused = |message: String| PlanError::Kernel {
+            kernel: spec.name,
+            message,
+        };
+        let text =
+            compose(spec.name, sources, &spec.choices).map_err(|e| refused(e.to_string()))?;
+        let device = &self.inner.device;
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let pipeline = compile(device, spec, text, bindings);
+        let errors = [internal.pop(), validation.pop()].map(pollster::block_on);
+        if let Some(error) = errors.into_iter().flatten().next() {
+            return Err(refused(error.to_string()));
+        }
+        self.pipelines().insert(spec.clone(), pipeline.clone());
+        Ok(pipeline)
+    }
+
+    fn pipelines(&self) -> MutexGuard<'_, HashMap<KernelSpec, wgpu::ComputePipeline>> {
+        // The map is consistent between any two statements, also for a thread that panicked.
+        self.inner
+            .pipelines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn compile(
+    device: &wgpu::Device,
+    spec: &KernelSpec,
+    text: String,
+    bindings: &[Binding],
+) -> wgpu::ComputePipeline {
+    let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+        label: Some(spec.name),
+        source: wgpu::ShaderSource::Wgsl(text.into()),
+    });
+    let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty,
+            has_dynamic_offset: false,
+            min_binding_size: None,
+        },
+        count: None,
+    };
+    let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
+    for (index, binding) in (1..).zip(bindings) {
+        entries.push(entry(
+            index,
+            wgpu::BufferBindingType::Storage {
+                read_only: binding.access == Access::Read,
+            },
+        ));
+    }
+    let group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: Some(spec.name),
+        entries: &entries,
+    });
+    let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: Some(spec.name),
+        bind_group_layouts: &[Some(&group)],
+        immediate_size: 0,
+    });
+    let constants: Vec<(&str, f64)> = spec
+        .overrides
+        .iter()
+        .map(|&(name, value)| (name, f64::from(value)))
+        .collect();
+    device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(spec.name),
+        layout: Some(&layout),
+        module: &module,
+        entry_point: Some(spec.name),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            constants: &constants,
+            // Kernels write workgroup memory before they read it.
+            zero_initialize_workgroup_memory: false,
+        },
+        cache: None,
+    })
+}

@@ -1,0 +1,243 @@
+//! Activations on the device, and the way back to the host.
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use futures_intrusive::channel::shared::oneshot_channel;
+
+use super::open::Gpu;
+use super::wait::{poke, wait};
+use crate::error::{Error, GpuError, TensorError};
+use crate::shape::Shape;
+
+/// A dense f32 tensor on a device. Cheap to clone; clones are the same memory.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    gpu: Gpu,
+    shape: Shape,
+    buffer: wgpu::Buffer,
+}
+
+impl Tensor {
+    /// The extents and their order.
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The memory: the values in memory order, padded to a multiple of 16 bytes. The padding's content is
+    /// unspecified.
+    pub fn buffer(&self) -> &wgpu::Buffer {
+        &self.buffer
+    }
+
+    /// The device that the tensor lives on.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// The values, in memory order. Waits for everything submitted so far.
+    ///
+    /// # Errors
+    /// [`GpuError::DeviceLost`], [`GpuError::Timeout`] or [`GpuError::OutOfMemory`].
+    pub fn read(&self) -> Result<Vec<f32>, Error> {
+        self.gpu.read_buffer(&self.buffer, 0, self.len())
+    }
+
+    /// As [`read`](Self::read), without blocking: the future drives the device itself, so any executor
+    /// will do.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub async fn read_async(&self) -> Result<Vec<f32>, Error> {
+        self.gpu
+            .read_buffer_async(&self.buffer, 0, self.len())
+            .await
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        // Counted when the tensor was made.
+        self.shape.elements().unwrap_or(0)
+    }
+}
+
+/// The bytes of an activation buffer: f32, padded to whole vectors.
+pub fn activation_bytes(elements: usize) -> u64 {
+    (4 * elements as u64).next_multiple_of(16)
+}
+
+const TENSOR_USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
+    .union(wgpu::BufferUsages::COPY_SRC)
+    .union(wgpu::BufferUsages::COPY_DST);
+
+impl Gpu {
+    /// Uploads `values`, given in the memory order of `shape`.
+    ///
+    /// # Errors
+    /// [`TensorError::Length`] if they do not fill the shape; [`GpuError::OutOfMemory`].
+    pub fn tensor(&self, shape: Shape, values: &[f32]) -> Result<Tensor, Error> {
+        if shape.elements() != Some(values.len()) {
+            return Err(TensorError::Length {
+                field: "values",
+                shape: shape.to_string(),
+                expected: shape.elements().unwrap_or(usize::MAX),
+                got: values.len(),
+            }
+            .into());
+        }
+        let tensor = self.uninitialized(shape, values.len())?;
+        self.queue()
+            .write_buffer(&tensor.buffer, 0, bytemuck::cast_slice(values));
+        Ok(tensor)
+    }
+
+    /// A tensor over a buffer of the caller's, which must hold the values padded to 16 bytes.
+    ///
+    /// # Errors
+    /// [`TensorError::Length`] if the buffer is too small. Whether it is of this device is found out when
+    /// it is bound.
+    pub fn tensor_from_buffer(&self, shape: Shape, buffer: wgpu::Buffer) -> Result<Tensor, Error> {
+        let needed = shape.elements().map(activation_bytes);
+        if needed.is_none_or(|needed| buffer.size() < needed) {
+            return Err(TensorError::Length {
+                field: "buffer",
+                shape: shape.to_string(),
+                expected: shape.elements().unwrap_or(usize::MAX),
+                got: (buffer.size() / 16 * 4) as usize,
+            }
+            .into());
+        }
+        Ok(Tensor {
+            gpu: self.clone(),
+            shape,
+            buffer,
+        })
+    }
+
+    /// A tensor whose values are about to be written by a kernel; `elements` is the shape's count.
+    pub(crate) fn uninitialized(&self, shape: Shape, elements: usize) -> Result<Tensor, Error> {
+        let bytes = activation_bytes(elements);
+        Ok(Tensor {
+            gpu: self.clone(),
+            shape,
+            buffer: self.buffer("tensor", bytes, TENSOR_USAGE)?,
+        })
+    }
+
+    /// A buffer of parameters or statistics.
+    pub(crate) fn state_buffer(
+        &self,
+        label: &'static str,
+        bytes: u64,
+    ) -> Result<wgpu::Buffer, Error> {
+        self.buffer(label, bytes, TENSOR_USAGE)
+    }
+
+    fn buffer(
+        &self,
+        label: &'static str,
+        bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer, Error> {
+        let device = self.device();
+        // A size above max_buffer_size is a validation error, one above what is free an out-of-memory one.
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            // wgpu cannot bind or slice a buffer of no bytes.
+            size: bytes.max(16),
+            usage,
+            mapped_at_creation: false,
+        });
+        let errors = [validation.pop(), memory.pop()].map(pollster::block_on);
+        match errors.into_iter().flatten().next() {
+            None => Ok(buffer),
+            Some(_) => Err(GpuError::OutOfMemory { label, bytes }.into()),
+        }
+    }
+
+    /// `count` words of a buffer of this device, from byte `offset`, which is a multiple of 4; the buffer
+    /// has usage `COPY_SRC`. Waits for everything submitted so far.
+    pub(crate) fn read_buffer<T: bytemuck::Pod>(
+        &self,
+        buffer: &wgpu::Buffer,
+        offset: u64,
+        count: usize,
+    ) -> Result<Vec<T>, Error> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let staging = self.stage(buffer, offset, (count * size_of::<T>()) as u64)?;
+        let (sender, receiver) = oneshot_channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |mapped| {
+            // The receiver may have been dropped with its future.
+            let _ = sender.send(mapped);
+        });
+        wait(self.device())?;
+        let mapped = pollster::block_on(receiver.receive());
+        take(&staging, mapped)
+    }
+
+    /// As [`read_buffer`](Self::read_buffer), without blocking.
+    pub(crate) async fn read_buffer_async<T: bytemuck::Pod>(
+        &self,
+        buffer: &wgpu::Buffer,
+        offset: u64,
+        count: usize,
+    ) -> Result<Vec<T>, Error> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let staging = self.stage(buffer, offset, (count * size_of::<T>()) as u64)?;
+        let (sender, receiver) = oneshot_channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |mapped| {
+            // The receiver may have been dropped with its future.
+            let _ = sender.send(mapped);
+        });
+        let mut received = std::pin::pin!(receiver.receive());
+        let mapped = poll_fn(|context| {
+            if let Err(error) = poke(self.device()) {
+                return Poll::Ready(Err(error));
+            }
+            let polled = received.as_mut().poll(context);
+            if polled.is_pending() {
+                // Nobody else drives the device, so ask to be polled again.
+                context.waker().wake_by_ref();
+            }
+            polled.map(Ok)
+        })
+        .await?;
+        take(&staging, mapped)
+    }
+
+    /// Submits a copy of the bytes to a buffer that can be mapped.
+    fn stage(&self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<wgpu::Buffer, Error> {
+        let staging = self.buffer(
+            "readback",
+            bytes,
+            wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
+        )?;
+        let mut encoder = self
+            .device()
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
+        self.queue().submit([encoder.finish()]);
+        Ok(staging)
+    }
+}
+
+/// Copies a mapped buffer out at once, so that nothing is held across a loss of the device.
+fn take<T: bytemuck::Pod>(
+    staging: &wgpu::Buffer,
+    mapped: Option<Result<(), wgpu::BufferAsyncError>>,
+) -> Result<Vec<T>, Error> {
+    let lost = |message: String| GpuError::DeviceLost { message };
+    mapped
+        .ok_or_else(|| lost("the mapping callback was dropped".to_owned()))?
+        .map_err(|error| lost(error.to_string()))?;
+    let view = staging
+        .slice(..)
+        .get_mapped_range()
+        .map_err(|error| lost(error.to_string()))?;
+    Ok(bytemuck::pod_collect_to_vec(&view))
+}

@@ -1,0 +1,19 @@
+//! The host's side of `shaders/shared`: how a tensor is walked, and the twins of the declarations that
+//! every norm builds on. Stems are those of the shader files.
+
+#[cfg(test)]
+pub mod block_reduce;
+#[cfg(test)]
+pub mod layout;
+#[cfg(test)]
+pub mod moments;
+#[cfg(test)]
+pub mod sums;
+pub mod walk;
+
+use crate::gpu::compose::{Source, sources};
+
+/// The declarations that every norm shares.
+pub const SOURCES: &[Source] = sources!("shared":
+    block_reduce, element_f32, layout_columns, layout_planes, moments, sums, walk, workgroup,
+);
