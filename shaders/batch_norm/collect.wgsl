@@ -29,7 +29,38 @@ fn collect(walk: Walk) -> Partial {
     let step = params.geometry.step;
     var total = identity();
     var cursor = cursor_at(walk);
-    for (var item = walk.item; item < walk.end; item += 4u * step) {
+    var item = walk.item;
+    if !MASKED {
+        // As long as there are four vectors, all components count alike: what the loop below does, without
+        // the masks.
+        var count = 0.0;
+        for (; item + 3u * step < walk.end; item += 4u * step) {
+            let x0 = decode(x[cursor.vector]);
+            cursor = cursor_next(cursor);
+            let x1 = decode(x[cursor.vector]);
+            cursor = cursor_next(cursor);
+            let x2 = decode(x[cursor.vector]);
+            cursor = cursor_next(cursor);
+            let x3 = decode(x[cursor.vector]);
+            cursor = cursor_next(cursor);
+            total.pivot = select(total.pivot, x0, count == 0.0);
+            let d1 = x1 - x0;
+            let d2 = x2 - x0;
+            let d3 = x3 - x0;
+            let offset = 0.25 * (d1 + (d2 + d3));
+            let e1 = d1 - offset;
+            let e2 = d2 - offset;
+            let e3 = d3 - offset;
+            let m2 = (offset * offset + e1 * e1) + (e2 * e2 + e3 * e3);
+            let share = 4.0 / (count + 4.0);
+            let delta = (x0 - total.pivot) + (offset - total.offset);
+            total.offset += delta * share;
+            total.m2 += m2 + delta * delta * (count * share);
+            count += 4.0;
+        }
+        total.count = vec4(count);
+    }
+    for (; item < walk.end; item += 4u * step) {
         let p0 = place(walk, cursor, true);
         cursor = cursor_next(cursor);
         let p1 = place(walk, cursor, item + step < walk.end);

@@ -9,40 +9,46 @@
 
 const UNIT_IS_CHANNEL = false;
 
+// A strip may be wider than what is left of the row; the lanes beyond walk nothing.
+fn walk(work: u32, lane: u32) -> Walk {
+    var walk = share(work, lane);
+    if !has_values(walk) {
+        walk.end = 0u;
+    }
+    return walk;
+}
+
 struct Cursor {
-    row: u32,
+    vector: u32,
 }
 
 fn cursor_at(walk: Walk) -> Cursor {
-    return Cursor(walk.item);
+    return Cursor(walk.item * params.geometry.span + vector_column(walk));
 }
 
 fn cursor_next(cursor: Cursor) -> Cursor {
-    return Cursor(cursor.row + params.geometry.step);
+    return Cursor(cursor.vector + params.geometry.step * params.geometry.span);
 }
 
 fn vector_column(walk: Walk) -> u32 {
     return walk.unit * params.geometry.width + walk.column;
 }
 
-// A strip may be wider than what is left of the row.
 fn has_values(walk: Walk) -> bool {
     return vector_column(walk) < params.geometry.span;
 }
 
 fn place(walk: Walk, cursor: Cursor, live: bool) -> Place {
-    let vector = cursor.row * params.geometry.span + vector_column(walk);
+    let vector = cursor.vector;
+    if !MASKED {
+        return Place(vector, vec4(live), vec4(false), live);
+    }
     let bound = live
-        && has_values(walk)
         && vector >= params.geometry.vector_begin
         && vector < params.geometry.vector_end;
-    let index = vector - params.geometry.vector_begin;
-    if !MASKED {
-        return Place(index, vec4(bound), vec4(false), bound);
-    }
     let element = 4u * vector + vec4(0u, 1u, 2u, 3u);
     return Place(
-        index,
+        vector - params.geometry.vector_begin,
         (element < vec4(params.geometry.elements)) & vec4(bound),
         vec4(false),
         bound,

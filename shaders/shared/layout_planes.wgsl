@@ -10,34 +10,51 @@
 // All components of a lane's vectors belong to one channel.
 const UNIT_IS_CHANNEL = true;
 
+fn walk(work: u32, lane: u32) -> Walk {
+    return share(work, lane);
+}
+
 struct Cursor {
     sample: u32,
     // Vectors from the window's first.
     offset: u32,
+    // Where planes are whole vectors: the vector, so that a step costs an addition, not a product.
+    vector: u32,
+}
+
+// Vectors from a plane to the same channel's next, where planes are whole vectors.
+fn stride() -> u32 {
+    return params.geometry.channels * params.geometry.plane / 4u;
 }
 
 fn cursor_at(walk: Walk) -> Cursor {
-    return Cursor(walk.item / params.geometry.span, walk.item % params.geometry.span);
+    let sample = walk.item / params.geometry.span;
+    let offset = walk.item % params.geometry.span;
+    let vector = sample * stride() + walk.unit * params.geometry.plane / 4u + offset;
+    return Cursor(sample, offset, vector);
 }
 
 fn cursor_next(cursor: Cursor) -> Cursor {
+    let span = params.geometry.span;
     let offset = cursor.offset + params.geometry.step_offset;
-    let wraps = offset >= params.geometry.span;
+    let step = params.geometry.step_offset + params.geometry.step_samples * stride();
+    let wraps = offset >= span;
     return Cursor(
         cursor.sample + params.geometry.step_samples + u32(wraps),
-        offset - select(0u, params.geometry.span, wraps),
+        offset - select(0u, span, wraps),
+        cursor.vector + select(step, step + stride() - span, wraps),
     );
 }
 
 fn place(walk: Walk, cursor: Cursor, live: bool) -> Place {
+    if !MASKED {
+        return Place(cursor.vector, vec4(live), vec4(false), live);
+    }
     let begin = (cursor.sample * params.geometry.channels + walk.unit) * params.geometry.plane;
     let end = begin + params.geometry.plane;
     let vector = begin / 4u + cursor.offset;
     let bound = live && vector >= params.geometry.vector_begin && vector < params.geometry.vector_end;
     let index = vector - params.geometry.vector_begin;
-    if !MASKED {
-        return Place(index, vec4(bound), vec4(false), bound);
-    }
     let element = 4u * vector + vec4(0u, 1u, 2u, 3u);
     return Place(
         index,

@@ -8,7 +8,8 @@
 //
 // The kernel declares `params`, with a field `geometry`. What an item is, `layout` says.
 
-// True where a vector may hold values of two channels or reach past the tensor's end.
+// True where a vector may hold values of two channels or none, or stand outside what is bound. Where it
+// is false, every place within a lane's tile is four values of the lane's own channels.
 override MASKED: bool = true;
 
 struct Geometry {
@@ -59,7 +60,8 @@ fn in_grid(work: u32) -> bool {
     return work < params.geometry.units * params.geometry.chunks;
 }
 
-fn walk(work: u32, lane: u32) -> Walk {
+// The lane's share, before `layout` has looked whether there are values at its place across.
+fn share(work: u32, lane: u32) -> Walk {
     let chunk = work / params.geometry.units;
     let row = lane / params.geometry.width;
     let chunk_begin = params.geometry.item_begin + chunk * params.geometry.chunk;

@@ -16,7 +16,7 @@ use crate::shared::walk::Tile;
 
 /// Extents around the tiles below, in scalars and vectors of 4; primes; the smallest; rows that are no
 /// whole vectors.
-const EXTENTS: [&str; 26] = [
+const EXTENTS: [&str; 28] = [
     "n2c1",
     "n7c3",
     "n9c31",
@@ -24,6 +24,7 @@ const EXTENTS: [&str; 26] = [
     "n6c33",
     "n3c130",
     "n64c4",
+    "n9c12",
     "n2c3l1",
     "n3c5l2",
     "n2c7l3",
@@ -38,6 +39,7 @@ const EXTENTS: [&str; 26] = [
     "n8c16h1w1",
     "n4c5h7w7",
     "n2c8h6w6",
+    "n3c20h3w3",
     "n1c6h3w5",
     "n5c1h9w8",
     "n2c9h11w13",

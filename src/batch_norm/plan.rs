@@ -172,7 +172,10 @@ impl<'a> Pass<'a> {
                 choices,
                 overrides: vec![
                     ("WORKGROUP", self.tile.workgroup),
-                    ("MASKED", self.walk.masked.into()),
+                    (
+                        "MASKED",
+                        (self.walk.masked || self.windows.len() > 1).into(),
+                    ),
                     ("FROZEN", (self.statistics == Statistics::Frozen).into()),
                 ],
             },

@@ -225,12 +225,18 @@ const MUTANTS: &[Mutant] = &[
         "0u",
         "weight for bias",
     ),
-    Mutant("apply", " * scale + bias", " * scale", "no bias"),
+    Mutant("apply", " * c.scale + c.bias", " * c.scale", "no bias"),
     Mutant(
         "apply",
-        "select(own.mean, beyond.mean, at.beyond)",
+        "select(own.mean, beyond.mean, which)",
         "own.mean",
         "the neighbour is normalized by the wrong mean",
+    ),
+    Mutant(
+        "apply",
+        " - statistics.residual * scale",
+        "",
+        "the rounding of the mean is forgotten",
     ),
     Mutant(
         "backward_apply",

@@ -29,10 +29,13 @@ impl Strategy {
     }
 
     /// What keeps the strategy from a shape, if anything does.
-    fn obstacle(self, walk: &Walk, windows: usize) -> Option<&'static str> {
+    fn obstacle(self, walk: &Walk, windows: usize, tile: Tile) -> Option<&'static str> {
         match self {
             Self::Split => None,
             Self::Reread if windows > 1 => Some("the tensor is larger than one binding"),
+            Self::Reread if !walk.units_are_short(tile) => {
+                Some("a channel is too long for one workgroup")
+            }
             Self::Reread if !walk.units_own_their_channels() => {
                 Some("16-byte vectors cross its channels, so no workgroup has a channel to itself")
             }
@@ -102,7 +105,7 @@ impl Tuning {
         caps: &Caps,
     ) -> Result<Strategy, PlanError> {
         if let Some(strategy) = self.strategy {
-            return match strategy.obstacle(walk, windows) {
+            return match strategy.obstacle(walk, windows, tile) {
                 None => Ok(strategy),
                 Some(reason) => Err(PlanError::Strategy {
                     strategy: strategy.name(),
@@ -113,7 +116,7 @@ impl Tuning {
         }
         Ok(Strategy::ALL
             .into_iter()
-            .find(|s| s.obstacle(walk, windows).is_none() && s.pays(walk, tile, caps))
+            .find(|s| s.obstacle(walk, windows, tile).is_none() && s.pays(walk, tile, caps))
             .unwrap_or(Strategy::Split))
     }
 }

@@ -175,7 +175,7 @@ impl Gpu {
         });
         wait(self.device())?;
         let mapped = pollster::block_on(receiver.receive());
-        take(&staging, mapped)
+        take(&staging, count, mapped)
     }
 
     /// As [`read_buffer`](Self::read_buffer), without blocking.
@@ -207,7 +207,7 @@ impl Gpu {
             polled.map(Ok)
         })
         .await?;
-        take(&staging, mapped)
+        take(&staging, count, mapped)
     }
 
     /// Submits a copy of the bytes to a buffer that can be mapped.
@@ -226,9 +226,10 @@ impl Gpu {
     }
 }
 
-/// Copies a mapped buffer out at once, so that nothing is held across a loss of the device.
+/// Copies `count` words of a mapped buffer out at once, so that nothing is held across a loss of the device.
 fn take<T: bytemuck::Pod>(
     staging: &wgpu::Buffer,
+    count: usize,
     mapped: Option<Result<(), wgpu::BufferAsyncError>>,
 ) -> Result<Vec<T>, Error> {
     let lost = |message: String| GpuError::DeviceLost { message };
@@ -236,7 +237,7 @@ fn take<T: bytemuck::Pod>(
         .ok_or_else(|| lost("the mapping callback was dropped".to_owned()))?
         .map_err(|error| lost(error.to_string()))?;
     let view = staging
-        .slice(..)
+        .slice(..(count * size_of::<T>()) as u64)
         .get_mapped_range()
         .map_err(|error| lost(error.to_string()))?;
     Ok(bytemuck::pod_collect_to_vec(&view))

@@ -14,6 +14,10 @@ pub const MAX_ELEMENTS: u64 = u32::MAX as u64 - 1023;
 /// Items that a reduction takes at a time, so a tile is a multiple of it.
 const UNROLL: u64 = 4;
 
+/// The most items of one invocation in one loop. llvmpipe ends every loop of an invocation, without a word,
+/// when their rounds together come to 65,536; a kernel may take its items twice.
+const MAX_STEPS: u64 = 32_768;
+
 /// The walk of one dispatch: `Geometry` of `walk.wgsl`, which explains the fields.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -200,6 +204,11 @@ impl Walk {
         }
     }
 
+    /// Whether one workgroup can walk a whole unit.
+    pub fn units_are_short(&self, tile: Tile) -> bool {
+        self.elements == 0 || self.geometry(&(0..self.vectors()), tile, 1).chunks == 1
+    }
+
     /// The walk over a range of vectors, on about so many workgroups.
     pub fn geometry(&self, vectors: &Range<u32>, tile: Tile, groups: u32) -> Geometry {
         let span = u64::from(self.span);
@@ -219,6 +228,7 @@ impl Walk {
         let teams = u64::from(tile.workgroup / (width * step));
         let wanted = u64::from(groups.div_ceil(units).max(1));
         let share = (items.end - items.start).div_ceil(wanted).div_ceil(teams);
+        let share = share.min(MAX_STEPS * u64::from(step));
         let whole = if share > u64::from(step) {
             UNROLL * u64::from(step)
         } else {
