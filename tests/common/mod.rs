@@ -1,0 +1,63 @@
+//! What tests of the public interface share.
+
+use wgpu::BufferUsages;
+use wgpu::util::{BufferInitDescriptor, DeviceExt};
+use wgpu_norm::{Gpu, Shape};
+
+/// A device; a machine without one fails the test.
+pub fn gpu() -> Gpu {
+    Gpu::open().unwrap_or_else(|error| panic!("the tests need a GPU: {error}"))
+}
+
+/// Numbers in [-1, 1), the same at every call.
+pub fn noise(seed: u64, count: usize) -> Vec<f32> {
+    let mut state = seed;
+    std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    })
+    .take(count)
+    .collect()
+}
+
+pub fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
+}
+
+pub const STORAGE: BufferUsages = BufferUsages::STORAGE
+    .union(BufferUsages::COPY_SRC)
+    .union(BufferUsages::COPY_DST);
+
+/// A buffer of at least so many bytes.
+pub fn blank(gpu: &Gpu, bytes: u64) -> wgpu::Buffer {
+    gpu.device().create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: bytes.max(16),
+        usage: STORAGE,
+        mapped_at_creation: false,
+    })
+}
+
+/// A buffer that holds the values.
+pub fn upload<T: bytemuck::Pod>(gpu: &Gpu, values: &[T]) -> wgpu::Buffer {
+    gpu.device().create_buffer_init(&BufferInitDescriptor {
+        label: None,
+        contents: bytemuck::cast_slice(values),
+        usage: STORAGE,
+    })
+}
+
+/// The first values of a buffer.
+pub fn download(gpu: &Gpu, buffer: &wgpu::Buffer, count: usize) -> Vec<f32> {
+    let whole = count.next_multiple_of(4);
+    let padded = blank(gpu, 4 * whole as u64);
+    let mut encoder = gpu.device().create_command_encoder(&Default::default());
+    encoder.copy_buffer_to_buffer(buffer, 0, &padded, 0, 4 * count as u64);
+    gpu.queue().submit([encoder.finish()]);
+    let tensor = gpu
+        .tensor_from_buffer(Shape::nc(1, count), padded)
+        .expect("a padded buffer");
+    tensor.read().expect("a device")
+}

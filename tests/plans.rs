@@ -1,0 +1,293 @@
+//! Plans, as a guest in somebody's encoder.
+
+#[allow(dead_code)]
+mod common;
+
+use common::{blank, download, gpu, noise, upload, wide};
+use wgpu_norm::batch_norm::{
+    BackwardBuffers, BackwardPlan, EvalBuffers, EvalPlan, Step, Strategy, TrainBuffers, TrainPlan,
+    Tuning,
+};
+use wgpu_norm::reference::compare::{Bound, within};
+use wgpu_norm::reference::oracle::{self, Running};
+use wgpu_norm::{BatchNormConfig, Gpu, Shape};
+
+const F32: Bound = Bound::new(4e-6, 4e-6);
+
+/// A training step with its buffers.
+struct BoundStep {
+    step: Step,
+    y: wgpu::Buffer,
+    running: wgpu::Buffer,
+    saved: wgpu::Buffer,
+}
+
+fn bind(gpu: &Gpu, shape: Shape, config: &BatchNormConfig, x: &[f32], tuning: Tuning) -> BoundStep {
+    let plan = TrainPlan::with_tuning(gpu.kernels(), shape, config, tuning).unwrap();
+    let mut padded = x.to_vec();
+    padded.resize(plan.activation_bytes() as usize / 4, f32::NAN);
+    let x = upload(gpu, &padded);
+    let y = blank(gpu, plan.activation_bytes());
+    let affine = upload(gpu, &config.initial_affine());
+    let running = upload(gpu, &config.initial_running());
+    let saved = blank(gpu, plan.saved_bytes());
+    let scratch = blank(gpu, plan.scratch_bytes());
+    let step = plan
+        .bind(&TrainBuffers {
+            x: x.slice(..),
+            y: y.slice(..),
+            affine: Some(affine.slice(..)),
+            running: Some(running.slice(..)),
+            saved: saved.slice(..),
+            scratch: Some(scratch.slice(..)),
+        })
+        .unwrap();
+    BoundStep {
+        step,
+        y,
+        running,
+        saved,
+    }
+}
+
+#[test]
+fn plans_of_different_shape_share_an_encoder() {
+    let gpu = gpu();
+    let shapes = [
+        Shape::nchw(4, 3, 9, 9),
+        Shape::nc(17, 64),
+        Shape::nhwc(2, 5, 5, 32),
+        Shape::ncl(2, 40, 64),
+    ];
+    let bound: Vec<_> = shapes
+        .iter()
+        .enumerate()
+        .map(|(seed, &shape)| {
+            let x = noise(seed as u64, shape.elements().unwrap());
+            let config = BatchNormConfig::new(shape.channels());
+            (
+                shape,
+                x.clone(),
+                bind(&gpu, shape, &config, &x, Tuning::default()),
+            )
+        })
+        .collect();
+    let mut encoder = gpu.device().create_command_encoder(&Default::default());
+    for (_, _, bound) in &bound[..2] {
+        bound.step.encode(&mut encoder);
+    }
+    {
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        for (_, _, bound) in &bound[2..] {
+            bound.step.record(&mut pass);
+        }
+    }
+    gpu.queue().submit([encoder.finish()]);
+    for (shape, x, bound) in &bound {
+        let y = download(&gpu, &bound.y, x.len());
+        let expected = oracle::train(*shape, &wide(x), None, None, f64::from(1e-5f32)).y;
+        within(&shape.to_string(), &y, &expected, F32).unwrap();
+    }
+}
+
+#[test]
+fn a_step_replayed_a_thousand_times_moves_the_running_statistics_a_thousand_times() {
+    let gpu = gpu();
+    let shape = Shape::nchw(2, 5, 6, 6);
+    let x = noise(3, shape.elements().unwrap());
+    let forward = oracle::train(shape, &wide(&x), None, None, f64::from(1e-5f32));
+    for momentum in [Some(0.01), None] {
+        for strategy in Strategy::ALL {
+            let config = BatchNormConfig::new(5).momentum(momentum);
+            let tuning = Tuning {
+                strategy: Some(strategy),
+                ..Tuning::default()
+            };
+            let bound = bind(&gpu, shape, &config, &x, tuning);
+            for _ in 0..10 {
+                let mut encoder = gpu.device().create_command_encoder(&Default::default());
+                for _ in 0..100 {
+                    bound.step.encode(&mut encoder);
+                }
+                gpu.queue().submit([encoder.finish()]);
+            }
+            let mut expected = Running::new(5);
+            for _ in 0..1000 {
+                expected.update(&forward, 72, momentum.map(f64::from));
+            }
+            let running = download(&gpu, &bound.running, 15);
+            let bound = Bound::new(1e-4, 1e-5);
+            within("running_mean", &running[..5], &expected.mean, bound).unwrap();
+            within("running_var", &running[5..10], &expected.var, bound).unwrap();
+            let counters: Vec<u32> = running[10..].iter().map(|v| v.to_bits()).collect();
+            assert_eq!(counters, [1000; 5]);
+        }
+    }
+}
+
+#[test]
+fn forward_and_backward_follow_each_other_in_one_pass() {
+    let gpu = gpu();
+    let shape = Shape::nhwc(3, 7, 5, 12);
+    let config = BatchNormConfig::new(12);
+    let count = shape.elements().unwrap();
+    let x = noise(1, count);
+    let train = bind(&gpu, shape, &config, &x, Tuning::default());
+    let plan = BackwardPlan::new(gpu.kernels(), shape, &config).unwrap();
+    let x_buffer = upload(&gpu, &x);
+    let dx = blank(&gpu, plan.activation_bytes());
+    let grads = blank(&gpu, plan.grads_bytes());
+    let affine = upload(&gpu, &config.initial_affine());
+    let scratch = blank(&gpu, plan.scratch_bytes());
+    // The gradient of sum(y * y) / 2 is y.
+    let backward = plan
+        .bind(&BackwardBuffers {
+            x: x_buffer.slice(..),
+            dy: train.y.slice(..),
+            dx: dx.slice(..),
+            statistics: train.saved.slice(..),
+            affine: Some(affine.slice(..)),
+            grads: Some(grads.slice(..)),
+            scratch: Some(scratch.slice(..)),
+        })
+        .unwrap();
+    let mut encoder = gpu.device().create_command_encoder(&Default::default());
+    {
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        train.step.record(&mut pass);
+        backward.record(&mut pass);
+    }
+    gpu.queue().submit([encoder.finish()]);
+    let eps = f64::from(config.eps);
+    let forward = oracle::train(shape, &wide(&x), None, None, eps);
+    let expected = oracle::backward(shape, &wide(&x), &forward.y, None, eps);
+    within(
+        "dx",
+        &download(&gpu, &dx, count),
+        &expected.dx,
+        Bound::new(4e-6, 2e-5),
+    )
+    .unwrap();
+    let grads = download(&gpu, &grads, 24);
+    within(
+        "dweight",
+        &grads[..12],
+        &expected.dweight,
+        Bound::new(1e-5, 1e-4),
+    )
+    .unwrap();
+    within(
+        "dbias",
+        &grads[12..],
+        &expected.dbias,
+        Bound::new(0.0, 1e-4),
+    )
+    .unwrap();
+}
+
+#[test]
+fn all_buffers_may_be_slices_of_few() {
+    let gpu = gpu();
+    let (shape, config) = (Shape::nc(6, 4), BatchNormConfig::new(4));
+    let plan = EvalPlan::new(gpu.kernels(), shape, &config).unwrap();
+    // What is read stands in one buffer, 256 bytes apart; what is written in another.
+    let mut read = vec![0f32; 192];
+    read[..24].copy_from_slice(&noise(1, 24));
+    read[64..72].copy_from_slice(&config.initial_affine());
+    let running: Vec<f32> = config
+        .initial_running()
+        .into_iter()
+        .map(f32::from_bits)
+        .collect();
+    read[128..140].copy_from_slice(&running);
+    let read = upload(&gpu, &read);
+    let y = blank(&gpu, plan.activation_bytes());
+    let step = plan
+        .bind(&EvalBuffers {
+            x: read.slice(0..96),
+            y: y.slice(..),
+            affine: Some(read.slice(256..288)),
+            running: Some(read.slice(512..560)),
+            saved: None,
+            scratch: None,
+        })
+        .unwrap();
+    let mut encoder = gpu.device().create_command_encoder(&Default::default());
+    step.encode(&mut encoder);
+    gpu.queue().submit([encoder.finish()]);
+    let expected = oracle::eval(
+        shape,
+        &wide(&noise(1, 24)),
+        &Running::new(4),
+        None,
+        None,
+        f64::from(config.eps),
+    );
+    within("y", &download(&gpu, &y, 24), &expected, F32).unwrap();
+}
+
+#[test]
+fn grids_above_the_limit_of_one_dimension_are_folded() {
+    let gpu = gpu();
+    let shape = Shape::ncl(2, 70_001, 4);
+    let x = noise(5, shape.elements().unwrap());
+    let expected = oracle::train(shape, &wide(&x), None, None, f64::from(1e-5f32)).y;
+    for strategy in Strategy::ALL {
+        let tuning = Tuning {
+            strategy: Some(strategy),
+            ..Tuning::default()
+        };
+        let config = BatchNormConfig::new(70_001);
+        let plan = TrainPlan::with_tuning(gpu.kernels(), shape, &config, tuning).unwrap();
+        assert!(plan.dispatches().any(|dispatch| dispatch.grid()[1] > 1));
+        let bound = bind(&gpu, shape, &config, &x, tuning);
+        let mut encoder = gpu.device().create_command_encoder(&Default::default());
+        bound.step.encode(&mut encoder);
+        gpu.queue().submit([encoder.finish()]);
+        within(
+            "y",
+            &download(&gpu, &bound.y, x.len()),
+            &expected,
+            Bound::new(1e-5, 1e-5),
+        )
+        .unwrap();
+    }
+}
+
+#[test]
+fn tensors_above_the_binding_limit_are_taken_in_windows() {
+    let gpu = gpu();
+    // The limit of browsers and of llvmpipe; other drivers bind more at once.
+    let limit = gpu.kernels().caps().max_binding;
+    let elements = 36_000_000;
+    if limit > 4 * elements as u64 {
+        println!("this device binds {limit} bytes at once; windows are tested on lowered limits");
+    }
+    let shape = Shape::ncl(3, 2, elements / 6);
+    let (x, dy) = (noise(1, elements), noise(2, elements));
+    let mut bn = BatchNormConfig::new(2).build(&gpu).unwrap();
+    let (y, saved) = bn.train(&gpu.tensor(shape, &x).unwrap()).unwrap();
+    let gradients = bn
+        .backward(saved, &gpu.tensor(shape, &dy).unwrap())
+        .unwrap();
+    let (x, dy, eps) = (wide(&x), wide(&dy), f64::from(1e-5f32));
+    let expected = oracle::train(shape, &x, None, None, eps).y;
+    within("y", &y.read().unwrap(), &expected, F32).unwrap();
+    let expected = oracle::backward(shape, &x, &dy, None, eps);
+    within("dx", &gradients.dx.read().unwrap(), &expected.dx, F32).unwrap();
+    let bound = Bound::new(1e-4, 1e-1);
+    within(
+        "dweight",
+        &gradients.weight().unwrap().unwrap(),
+        &expected.dweight,
+        bound,
+    )
+    .unwrap();
+    within(
+        "dbias",
+        &gradients.bias().unwrap().unwrap(),
+        &expected.dbias,
+        bound,
+    )
+    .unwrap();
+}
