@@ -1,0 +1,519 @@
+//! Verifies BatchNorm against the oracle, then times it beside a copy of the same tensor.
+//!
+//! `cargo bench -- --help` lists the options. Every contender runs once in each round, so that what else the
+//! machine does meets all of them; the figures are medians, and the figure to compare is the ratio to the copy.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Parser;
+use wgpu::util::{BufferInitDescriptor, DeviceExt};
+use wgpu::{Buffer, BufferUsages};
+use wgpu_norm::batch_norm::{
+    BackwardBuffers, BackwardPlan, EvalBuffers, EvalPlan, Step, Strategy, TrainBuffers, TrainPlan,
+    Tuning,
+};
+use wgpu_norm::reference::compare::{Bound, within};
+use wgpu_norm::reference::oracle;
+use wgpu_norm::{BatchNormConfig, Gpu, PlanError, Shape};
+
+const PROBLEMS: &[&str] = &[
+    "n32c64h56w56 nchw",
+    "n32c64h56w56 nhwc",
+    "n32c256h14w14 nchw",
+    "n32c256h14w14 nhwc",
+    "n32c512h7w7 nchw",
+    "n8c3h224w224 nchw",
+    "n8c3h224w224 nhwc",
+    "n4096c256",
+    "n2c32d16h28w28 ncdhw",
+];
+
+#[derive(Parser)]
+struct Arguments {
+    /// Problem lines such as "n32c64h56w56 nchw"; none means a list of common ones.
+    problems: Vec<String>,
+    /// Rounds, of which medians are taken.
+    #[arg(long, default_value_t = 15)]
+    rounds: usize,
+    /// Times every strategy that can serve a problem, not only the one that the plan chooses.
+    #[arg(long)]
+    all: bool,
+    /// Writes the table to a new CSV file; a file that is there is never overwritten.
+    #[arg(long)]
+    record: Option<PathBuf>,
+    /// Passed by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let lines: Vec<&str> = match arguments.problems.as_slice() {
+        [] => PROBLEMS.to_vec(),
+        given => given.iter().map(String::as_str).collect(),
+    };
+    if let Some(path) = arguments.record.as_ref().filter(|path| path.exists()) {
+        return Err(format!("{} is a record already", path.display()).into());
+    }
+    let gpu = Gpu::open()?;
+    let clock = Clock::new(&gpu);
+    let mut csv = format!("# {}\n# clock: {}\n", gpu.adapter_name(), clock.name());
+    csv.push_str("problem,pass,strategy,median_ms,quarter_ms,three_quarter_ms,ratio_to_copy\n");
+    println!(
+        "{}\nclock: {}, medians of {} rounds",
+        gpu.adapter_name(),
+        clock.name(),
+        arguments.rounds
+    );
+    println!(
+        "{:<26} {:<16} {:<9} {:>9} {:>19} {:>8}",
+        "problem", "pass", "strategy", "ms", "quartiles", "/ copy"
+    );
+    for line in lines {
+        let shape: Shape = line.parse()?;
+        let problem = Problem::new(&gpu, shape)?;
+        let contenders = problem.contenders(arguments.all)?;
+        for contender in &contenders {
+            problem.verify(contender)?;
+        }
+        let mut times = vec![Vec::new(); contenders.len()];
+        for _ in 0..arguments.rounds {
+            for (contender, times) in contenders.iter().zip(&mut times) {
+                times.push(clock.time(&gpu, &contender.work)?);
+            }
+        }
+        times
+            .iter_mut()
+            .for_each(|times| times.sort_by(f64::total_cmp));
+        let quantile = |index: usize, quarter: usize| {
+            let times: &Vec<f64> = &times[index];
+            times[(times.len() - 1) * quarter / 4]
+        };
+        // The best copy is the yardstick.
+        let copy = (0..contenders.len())
+            .filter(|&i| contenders[i].pass == Pass::Copy)
+            .map(|i| quantile(i, 2))
+            .fold(f64::INFINITY, f64::min);
+        for (index, contender) in contenders.iter().enumerate() {
+            let [low, median, high] = [1, 2, 3].map(|quarter| quantile(index, quarter));
+            let (pass, ratio) = (contender.pass.name(), median / copy);
+            println!(
+                "{:<26} {pass:<16} {:<9} {median:>9.3} {low:>9.3}-{high:<9.3} {ratio:>8.2}",
+                shape.to_string(),
+                contender.strategy
+            );
+            csv.push_str(&format!(
+                "{shape},{pass},{},{median:.4},{low:.4},{high:.4},{ratio:.3}\n",
+                contender.strategy
+            ));
+        }
+    }
+    if let Some(path) = arguments.record {
+        fs::write(path, csv)?;
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Pass {
+    Copy,
+    Train,
+    Eval,
+    Backward,
+    FrozenBackward,
+}
+
+impl Pass {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Train => "train",
+            Self::Eval => "eval",
+            Self::Backward => "backward",
+            Self::FrozenBackward => "frozen backward",
+        }
+    }
+}
+
+struct Contender {
+    pass: Pass,
+    strategy: String,
+    work: Work,
+}
+
+enum Work {
+    Norm(Step),
+    Copy {
+        pipeline: wgpu::ComputePipeline,
+        bindings: wgpu::BindGroup,
+        grid: [u32; 2],
+    },
+}
+
+impl Work {
+    fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        match self {
+            Self::Norm(step) => step.record(pass),
+            Self::Copy {
+                pipeline,
+                bindings,
+                grid,
+            } => {
+                pass.set_pipeline(pipeline);
+                pass.set_bind_group(0, bindings, &[]);
+                pass.dispatch_workgroups(grid[0], grid[1], 1);
+            }
+        }
+    }
+}
+
+/// A shape with its buffers and what the oracle says should be in them.
+struct Problem<'a> {
+    gpu: &'a Gpu,
+    shape: Shape,
+    config: BatchNormConfig,
+    buffers: HashMap<&'static str, Buffer>,
+    expected: HashMap<Pass, Vec<f64>>,
+}
+
+/// Numbers in [-1, 1), the same at every call.
+fn noise(seed: u32, count: usize) -> Vec<f32> {
+    let mut state = seed;
+    std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    })
+    .take(count)
+    .collect()
+}
+
+fn wide(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
+}
+
+impl<'a> Problem<'a> {
+    fn new(gpu: &'a Gpu, shape: Shape) -> Result<Self, Box<dyn Error>> {
+        let config = BatchNormConfig::new(shape.channels());
+        let elements = shape.elements().ok_or("the shape overflows")?;
+        let (x, dy) = (noise(1, elements), noise(2, elements));
+        let affine = noise(3, 2 * shape.channels());
+        let running = config.initial_running();
+
+        let (weight, bias) = affine.split_at(shape.channels());
+        let (weight, bias, eps) = (wide(weight), wide(bias), f64::from(config.eps));
+        let still = oracle::Running::new(shape.channels());
+        let (wide_x, wide_dy) = (wide(&x), wide(&dy));
+        let forward = oracle::train(shape, &wide_x, Some(&weight), Some(&bias), eps);
+        let saved: Vec<f32> = [&forward.mean, &forward.inv_std, &vec![0.0; weight.len()]]
+            .into_iter()
+            .flatten()
+            .map(|&v| v as f32)
+            .collect();
+        let expected = HashMap::from([
+            (Pass::Copy, wide_x.clone()),
+            (
+                Pass::Eval,
+                oracle::eval(shape, &wide_x, &still, Some(&weight), Some(&bias), eps),
+            ),
+            (
+                Pass::Backward,
+                oracle::backward(shape, &wide_x, &wide_dy, Some(&weight), eps).dx,
+            ),
+            (
+                Pass::FrozenBackward,
+                oracle::backward_frozen(shape, &wide_x, &wide_dy, &still, Some(&weight), eps).dx,
+            ),
+            (Pass::Train, forward.y),
+        ]);
+
+        let upload = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            bytes.resize(bytes.len().next_multiple_of(16), 0);
+            gpu.device().create_buffer_init(&BufferInitDescriptor {
+                label: None,
+                contents: &bytes,
+                usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+            })
+        };
+        let blank = vec![0f32; elements];
+        let buffers = HashMap::from([
+            ("x", upload(bytemuck::cast_slice(&x))),
+            ("dy", upload(bytemuck::cast_slice(&dy))),
+            ("out", upload(bytemuck::cast_slice(&blank))),
+            ("affine", upload(bytemuck::cast_slice(&affine))),
+            ("grads", upload(bytemuck::cast_slice(&affine))),
+            // Moved by training; evaluation reads one that stays.
+            ("running", upload(bytemuck::cast_slice(&running))),
+            ("still", upload(bytemuck::cast_slice(&running))),
+            ("saved", upload(bytemuck::cast_slice(&saved))),
+        ]);
+        Ok(Self {
+            gpu,
+            shape,
+            config,
+            buffers,
+            expected,
+        })
+    }
+
+    fn slice(&self, name: &str) -> wgpu::BufferSlice<'_> {
+        self.buffers[name].slice(..)
+    }
+
+    fn scratch(&self, bytes: u64) -> Buffer {
+        self.gpu.device().create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: bytes.max(16),
+            usage: BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        })
+    }
+
+    fn contenders(&self, all: bool) -> Result<Vec<Contender>, Box<dyn Error>> {
+        let mut contenders = self.copies();
+        let forced = Strategy::ALL.into_iter().filter(|_| all).map(Some);
+        for strategy in std::iter::once(None).chain(forced) {
+            for pass in [
+                Pass::Train,
+                Pass::Eval,
+                Pass::Backward,
+                Pass::FrozenBackward,
+            ] {
+                if strategy.is_some() && matches!(pass, Pass::Eval) {
+                    // Evaluation is elementwise, whatever the strategy.
+                    continue;
+                }
+                let step = match self.step(
+                    pass,
+                    Tuning {
+                        strategy,
+                        ..Tuning::default()
+                    },
+                ) {
+                    Err(error) if is_obstacle(error.as_ref()) => continue,
+                    step => step?,
+                };
+                let strategy = match strategy {
+                    None => format!("plan: {}", step.dispatches()),
+                    Some(strategy) => strategy.name().to_owned(),
+                };
+                contenders.push(Contender {
+                    pass,
+                    strategy,
+                    work: Work::Norm(step),
+                });
+            }
+        }
+        Ok(contenders)
+    }
+
+    fn step(&self, pass: Pass, tuning: Tuning) -> Result<Step, Box<dyn Error>> {
+        let (kernels, shape, config) = (self.gpu.kernels(), self.shape, &self.config);
+        Ok(match pass {
+            Pass::Copy => unreachable!("a copy is no plan"),
+            Pass::Train => {
+                let plan = TrainPlan::with_tuning(kernels, shape, config, tuning)?;
+                plan.bind(&TrainBuffers {
+                    x: self.slice("x"),
+                    y: self.slice("out"),
+                    affine: Some(self.slice("affine")),
+                    running: Some(self.slice("running")),
+                    saved: self.scratch(plan.saved_bytes()).slice(..),
+                    scratch: Some(self.scratch(plan.scratch_bytes()).slice(..)),
+                })?
+            }
+            Pass::Eval => {
+                let plan = EvalPlan::with_tuning(kernels, shape, config, tuning)?;
+                plan.bind(&EvalBuffers {
+                    x: self.slice("x"),
+                    y: self.slice("out"),
+                    affine: Some(self.slice("affine")),
+                    running: Some(self.slice("still")),
+                    saved: None,
+                    scratch: None,
+                })?
+            }
+            Pass::Backward | Pass::FrozenBackward => {
+                let frozen = pass == Pass::FrozenBackward;
+                let plan = if frozen {
+                    BackwardPlan::frozen_with_tuning(kernels, shape, config, tuning)?
+                } else {
+                    BackwardPlan::with_tuning(kernels, shape, config, tuning)?
+                };
+                plan.bind(&BackwardBuffers {
+                    x: self.slice("x"),
+                    dy: self.slice("dy"),
+                    dx: self.slice("out"),
+                    statistics: self.slice(if frozen { "still" } else { "saved" }),
+                    affine: Some(self.slice("affine")),
+                    grads: Some(self.slice("grads")),
+                    scratch: Some(self.scratch(plan.scratch_bytes()).slice(..)),
+                })?
+            }
+        })
+    }
+
+    /// Copies from x to out: plain ones, and one that walks tiles as the kernels do.
+    fn copies(&self) -> Vec<Contender> {
+        let device = self.gpu.device();
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some("copy"),
+            source: wgpu::ShaderSource::Wgsl(include_str!("copy.wgsl").into()),
+        });
+        let vectors = (self.buffers["x"].size() / 16) as u32;
+        // Invocations in a workgroup, and vectors to each of them.
+        [(64, 1), (256, 4), (8, vectors.div_ceil(32 * 8))]
+            .into_iter()
+            .map(|(workgroup, share)| {
+                let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                    label: Some("copy"),
+                    layout: None,
+                    module: &module,
+                    entry_point: Some("copy"),
+                    compilation_options: wgpu::PipelineCompilationOptions {
+                        constants: &[("WORKGROUP", workgroup.into()), ("SHARE", share.into())],
+                        ..Default::default()
+                    },
+                    cache: None,
+                });
+                let entry = |binding, name| wgpu::BindGroupEntry {
+                    binding,
+                    resource: self.buffers[name].as_entire_binding(),
+                };
+                let bindings = device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: None,
+                    layout: &pipeline.get_bind_group_layout(0),
+                    entries: &[entry(0, "x"), entry(1, "out")],
+                });
+                let groups = vectors.div_ceil(workgroup * share);
+                let rows = groups.div_ceil(65_535);
+                let work = Work::Copy {
+                    pipeline,
+                    bindings,
+                    grid: [groups.div_ceil(rows), rows],
+                };
+                Contender {
+                    pass: Pass::Copy,
+                    strategy: format!("{workgroup} x {share}"),
+                    work,
+                }
+            })
+            .collect()
+    }
+
+    /// Runs once and compares; what is too fast to be right is not timed.
+    fn verify(&self, contender: &Contender) -> Result<(), Box<dyn Error>> {
+        let gpu = self.gpu;
+        let mut encoder = gpu.device().create_command_encoder(&Default::default());
+        encoder.clear_buffer(&self.buffers["out"], 0, None);
+        contender
+            .work
+            .record(&mut encoder.begin_compute_pass(&Default::default()));
+        gpu.queue().submit([encoder.finish()]);
+        let out = gpu
+            .tensor_from_buffer(self.shape, self.buffers["out"].clone())?
+            .read()?;
+        let name = format!(
+            "{} {} {}",
+            self.shape,
+            contender.pass.name(),
+            contender.strategy
+        );
+        within(
+            &name,
+            &out,
+            &self.expected[&contender.pass],
+            Bound::new(2e-6, 2e-5),
+        )?;
+        Ok(())
+    }
+}
+
+fn is_obstacle(error: &(dyn Error + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(PlanError::Strategy { .. }))
+}
+
+/// Timestamps around the compute pass, or where the device has none the time until it is done.
+struct Clock(Option<Timestamps>);
+
+struct Timestamps {
+    queries: wgpu::QuerySet,
+    resolved: Buffer,
+    staging: Buffer,
+    nanoseconds: f64,
+}
+
+impl Clock {
+    fn new(gpu: &Gpu) -> Self {
+        let device = gpu.device();
+        if !device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+            return Self(None);
+        }
+        let buffer = |usage| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("timestamps"),
+                size: 16,
+                usage,
+                mapped_at_creation: false,
+            })
+        };
+        Self(Some(Timestamps {
+            queries: device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: Some("timestamps"),
+                ty: wgpu::QueryType::Timestamp,
+                count: 2,
+            }),
+            resolved: buffer(BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC),
+            staging: buffer(BufferUsages::COPY_DST | BufferUsages::MAP_READ),
+            nanoseconds: gpu.queue().get_timestamp_period().into(),
+        }))
+    }
+
+    fn name(&self) -> &'static str {
+        if self.0.is_some() {
+            "timestamps of the device"
+        } else {
+            "wall time until the device is done"
+        }
+    }
+
+    /// Milliseconds.
+    fn time(&self, gpu: &Gpu, work: &Work) -> Result<f64, Box<dyn Error>> {
+        let device = gpu.device();
+        let mut encoder = device.create_command_encoder(&Default::default());
+        work.record(&mut encoder.begin_compute_pass(
+            &wgpu::ComputePassDescriptor {
+                label: None,
+                timestamp_writes: self.0.as_ref().map(|timestamps| {
+                    wgpu::ComputePassTimestampWrites {
+                        query_set: &timestamps.queries,
+                        beginning_of_pass_write_index: Some(0),
+                        end_of_pass_write_index: Some(1),
+                    }
+                }),
+            },
+        ));
+        if let Some(timestamps) = &self.0 {
+            encoder.resolve_query_set(&timestamps.queries, 0..2, &timestamps.resolved, 0);
+            encoder.copy_buffer_to_buffer(&timestamps.resolved, 0, &timestamps.staging, 0, 16);
+        }
+        let start = Instant::now();
+        gpu.queue().submit([encoder.finish()]);
+        let Some(timestamps) = &self.0 else {
+            device.poll(wgpu::PollType::wait_indefinitely())?;
+            return Ok(start.elapsed().as_secs_f64() * 1e3);
+        };
+        timestamps
+            .staging
+            .map_async(wgpu::MapMode::Read, .., |_| {});
+        device.poll(wgpu::PollType::wait_indefinitely())?;
+        let ticks: Vec<u64> =
+            bytemuck::pod_collect_to_vec(&timestamps.staging.get_mapped_range(..)?);
+        timestamps.staging.unmap();
+        Ok((ticks[1] - ticks[0]) as f64 * timestamps.nanoseconds * 1e-6)
+    }
+}
