@@ -1,0 +1,120 @@
+//! What a plan comes to on this machine's device: dispatches, memory, and if asked for the composed WGSL.
+//!
+//! `cargo run --example explain -- "n32c64h56w56 nchw" --pass backward --wgsl`
+
+use std::error::Error;
+
+use clap::{Parser, ValueEnum};
+use wgpu_norm::batch_norm::{
+    BackwardPlan, DispatchInfo, EvalPlan, Strategy, Tile, TrainPlan, Tuning,
+};
+use wgpu_norm::{BatchNormConfig, Gpu, Shape};
+
+#[derive(Parser)]
+struct Arguments {
+    /// A problem line.
+    #[arg(default_value = "n32c64h56w56 nchw")]
+    problem: Shape,
+    /// Which pass to plan.
+    #[arg(long, value_enum, default_value_t = Pass::Train)]
+    pass: Pass,
+    /// Forces a strategy: reread or split.
+    #[arg(long)]
+    strategy: Option<String>,
+    /// Forces a tile: invocations in a workgroup, and those of them that walk together, as in 256x32.
+    #[arg(long)]
+    tile: Option<String>,
+    /// Prints each kernel's composed WGSL.
+    #[arg(long)]
+    wgsl: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Pass {
+    Train,
+    Eval,
+    Backward,
+    FrozenBackward,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    let tuning = Tuning {
+        strategy: arguments.strategy.as_deref().map(strategy).transpose()?,
+        tile: arguments.tile.as_deref().map(tile).transpose()?,
+    };
+    let gpu = Gpu::open()?;
+    let (kernels, shape) = (gpu.kernels(), arguments.problem);
+    let config = BatchNormConfig::new(shape.channels());
+    println!("{shape} on {}", gpu.adapter_name());
+    println!("{:?}", kernels.caps());
+    match arguments.pass {
+        Pass::Train => {
+            let plan = TrainPlan::with_tuning(kernels, shape, &config, tuning)?;
+            println!(
+                "scratch {} bytes, saved {} bytes",
+                plan.scratch_bytes(),
+                plan.saved_bytes()
+            );
+            print(plan.dispatches(), arguments.wgsl);
+        }
+        Pass::Eval => {
+            let plan = EvalPlan::with_tuning(kernels, shape, &config, tuning)?;
+            println!("scratch {} bytes", plan.scratch_bytes());
+            print(plan.dispatches(), arguments.wgsl);
+        }
+        Pass::Backward | Pass::FrozenBackward => {
+            let plan = match arguments.pass {
+                Pass::Backward => BackwardPlan::with_tuning(kernels, shape, &config, tuning)?,
+                _ => BackwardPlan::frozen_with_tuning(kernels, shape, &config, tuning)?,
+            };
+            println!("scratch {} bytes", plan.scratch_bytes());
+            print(plan.dispatches(), arguments.wgsl);
+        }
+    }
+    Ok(())
+}
+
+fn print<'a>(dispatches: impl Iterator<Item = DispatchInfo<'a>>, wgsl: bool) {
+    for (number, dispatch) in dispatches.enumerate() {
+        let [x, y] = dispatch.grid();
+        println!(
+            "{}. {} on {x} x {y} workgroups",
+            number + 1,
+            dispatch.kernel()
+        );
+        let overrides = dispatch
+            .overrides()
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"));
+        let choices = dispatch
+            .choices()
+            .iter()
+            .map(|(name, file)| format!("{name}={file}"));
+        println!(
+            "   {}",
+            overrides.chain(choices).collect::<Vec<_>>().join(" ")
+        );
+        if wgsl {
+            println!("\n{}", dispatch.wgsl());
+        }
+    }
+}
+
+fn strategy(name: &str) -> Result<Strategy, String> {
+    let found = Strategy::ALL
+        .into_iter()
+        .find(|strategy| strategy.name() == name);
+    found.ok_or_else(|| format!("--strategy: {name:?} is neither of reread and split"))
+}
+
+fn tile(text: &str) -> Result<Tile, String> {
+    let read = || {
+        let (workgroup, lanes) = text.split_once('x')?;
+        Some(Tile {
+            workgroup: workgroup.parse().ok()?,
+            lanes: lanes.parse().ok()?,
+        })
+    };
+    read().ok_or_else(|| format!("--tile: {text:?} is not like 256x32"))
+}

@@ -1,0 +1,136 @@
+//! Trains a small convolutional network on handwritten digits, every step of it on the GPU.
+//!
+//! The convolutions, the loss and the descent are shaders of this example; BatchNorm between them is
+//! the library's, recorded into the same compute pass. A step is one submission, and only an epoch's
+//! score is read back.
+//!
+//! ```text
+//! cargo run --release --example train_digits
+//! cargo run --release --example train_digits -- --lr 0.3 --without-bn
+//! ```
+
+mod batch;
+mod block;
+mod data;
+mod layers;
+mod network;
+mod norm;
+mod parameter;
+mod program;
+mod progress;
+mod random;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod training;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use clap::builder::RangedU64ValueParser;
+use wgpu_norm::Gpu;
+
+use data::{Digits, TRAINING};
+use progress::Progress;
+use settings::Settings;
+use training::Trainer;
+
+/// Train a small convolutional network on handwritten digits, on the GPU.
+#[derive(Parser)]
+struct Arguments {
+    /// Give the convolutions a bias in place of BatchNorm
+    #[arg(long)]
+    without_bn: bool,
+    /// Learning rate
+    #[arg(long, default_value_t = 0.1, value_parser = positive)]
+    lr: f32,
+    /// How often every training image is seen
+    #[arg(long, default_value_t = 15, value_parser = at_least_one())]
+    epochs: usize,
+    /// Seed of the initial weights and of the order of the images
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Images in a batch
+    #[arg(long, default_value_t = 64, value_parser = at_least_one().range(..=TRAINING as u64))]
+    batch: usize,
+    /// Fail if less than this share of the test images is named right
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    min_accuracy: Option<f64>,
+}
+
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+fn positive(text: &str) -> Result<f32, String> {
+    match text.parse() {
+        Ok(value) if value > 0.0 && f32::is_finite(value) => Ok(value),
+        _ => Err("not a positive number".to_owned()),
+    }
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(value) if (0.0..=100.0).contains(&value) => Ok(value),
+        _ => Err("not a number from 0 to 100".to_owned()),
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let gpu = Gpu::open()?;
+    let settings = Settings {
+        batch_norm: !arguments.without_bn,
+        learning_rate: arguments.lr,
+        batch: arguments.batch,
+        seed: arguments.seed,
+    };
+    let mut trainer = Trainer::new(&gpu, Digits::load()?, &settings)?;
+
+    let progress = Progress::new(arguments.epochs);
+    let start = Instant::now();
+    let mut epochs = 0;
+    let mut diverged = false;
+    while epochs < arguments.epochs && !diverged {
+        let score = trainer.epoch()?;
+        epochs += 1;
+        diverged = !score.loss.is_finite();
+        progress.epoch(epochs, score);
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    progress.finish();
+
+    // Weights that are not numbers still name some digit, but that is no accuracy to report.
+    let accuracy = if diverged {
+        None
+    } else {
+        Some(trainer.test()?.accuracy)
+    };
+    match accuracy {
+        Some(accuracy) => println!("test accuracy  {accuracy:.2} %"),
+        None => println!("test accuracy  none: diverged in epoch {epochs}"),
+    }
+    println!(
+        "training       {seconds:.1} s, {} steps",
+        epochs * trainer.steps()
+    );
+    println!("adapter        {}", gpu.adapter_name());
+
+    match arguments.min_accuracy {
+        Some(least) if accuracy.is_none_or(|accuracy| accuracy < least) => {
+            Err(format!("less than {least} % of the test images were named right").into())
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,117 @@
+//! BatchNorm by the library, in a program of this example.
+
+use std::error::Error;
+
+use wgpu::Buffer;
+use wgpu_norm::batch_norm::{
+    BackwardBuffers, BackwardPlan, EvalBuffers, EvalPlan, TrainBuffers, TrainPlan,
+};
+use wgpu_norm::{BatchNormConfig, Gpu, Shape};
+
+use crate::parameter::Parameter;
+use crate::program::{Program, storage, upload};
+
+/// BatchNorm of square images.
+pub struct Norm {
+    config: BatchNormConfig,
+    size: usize,
+    channels: usize,
+    training: TrainPlan,
+    /// Weight and bias of all channels, which the library keeps in one buffer.
+    pub affine: Parameter,
+    /// What evaluation normalizes with: averages of the statistics that training met.
+    running: Buffer,
+    /// The statistics of the last training batch, for the backward pass.
+    saved: Buffer,
+}
+
+impl Norm {
+    /// For images of `size` by `size`, trained in batches of `batch`.
+    pub fn new(
+        gpu: &Gpu,
+        batch: usize,
+        size: usize,
+        channels: usize,
+    ) -> Result<Self, Box<dyn Error>> {
+        let config = BatchNormConfig::new(channels);
+        let shape = Shape::nhwc(batch, size, size, channels);
+        let training = TrainPlan::new(gpu.kernels(), shape, &config)?;
+        Ok(Self {
+            size,
+            channels,
+            affine: Parameter::new(gpu, &config.initial_affine()),
+            running: upload(gpu, &config.initial_running()),
+            saved: storage(gpu, training.saved_bytes()),
+            training,
+            config,
+        })
+    }
+
+    fn shape(&self, program: &Program) -> Shape {
+        Shape::nhwc(program.batch(), self.size, self.size, self.channels)
+    }
+
+    /// Normalizes with the batch's own statistics.
+    pub fn train(&self, program: &mut Program, x: &Buffer) -> Result<Buffer, Box<dyn Error>> {
+        let gpu = program.gpu();
+        let y = storage(gpu, x.size());
+        let scratch = scratch(gpu, self.training.scratch_bytes());
+        let step = self.training.bind(&TrainBuffers {
+            x: x.slice(..),
+            y: y.slice(..),
+            affine: Some(self.affine.value.slice(..)),
+            running: Some(self.running.slice(..)),
+            saved: self.saved.slice(..),
+            scratch: scratch.as_ref().map(|buffer| buffer.slice(..)),
+        })?;
+        program.batch_norm(step);
+        Ok(y)
+    }
+
+    /// Normalizes with the running statistics.
+    pub fn eval(&self, program: &mut Program, x: &Buffer) -> Result<Buffer, Box<dyn Error>> {
+        let gpu = program.gpu();
+        let plan = EvalPlan::new(gpu.kernels(), self.shape(program), &self.config)?;
+        let y = storage(gpu, x.size());
+        let scratch = scratch(gpu, plan.scratch_bytes());
+        let step = plan.bind(&EvalBuffers {
+            x: x.slice(..),
+            y: y.slice(..),
+            affine: Some(self.affine.value.slice(..)),
+            running: Some(self.running.slice(..)),
+            saved: None,
+            scratch: scratch.as_ref().map(|buffer| buffer.slice(..)),
+        })?;
+        program.batch_norm(step);
+        Ok(y)
+    }
+
+    /// The gradients of `train`. Returns the one with respect to x.
+    pub fn backward(
+        &self,
+        program: &mut Program,
+        x: &Buffer,
+        dy: &Buffer,
+    ) -> Result<Buffer, Box<dyn Error>> {
+        let gpu = program.gpu();
+        let plan = BackwardPlan::new(gpu.kernels(), self.shape(program), &self.config)?;
+        let dx = storage(gpu, x.size());
+        let scratch = scratch(gpu, plan.scratch_bytes());
+        let step = plan.bind(&BackwardBuffers {
+            x: x.slice(..),
+            dy: dy.slice(..),
+            dx: dx.slice(..),
+            statistics: self.saved.slice(..),
+            affine: Some(self.affine.value.slice(..)),
+            grads: Some(self.affine.gradient.slice(..)),
+            scratch: scratch.as_ref().map(|buffer| buffer.slice(..)),
+        })?;
+        program.batch_norm(step);
+        Ok(dx)
+    }
+}
+
+/// Memory for a step's intermediate results, if it has any.
+fn scratch(gpu: &Gpu, bytes: u64) -> Option<Buffer> {
+    (bytes > 0).then(|| storage(gpu, bytes))
+}
