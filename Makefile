@@ -1,0 +1,42 @@
+# The two commands of the README, and what they share.
+
+.PHONY: help demo test bench driver
+
+help:
+	@echo "make demo   train a network on handwritten digits, on the GPU or in software"
+	@echo "make test   formatting, lints, all tests, the examples and the documentation"
+	@echo "make bench  verify the kernels, then time them beside a copy"
+
+demo: driver
+	cargo run --locked --release --example train_digits -- --min-accuracy 97
+
+test: driver
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+bench: driver
+	cargo bench --locked --bench batch_norm
+
+# Installs Mesa's software Vulkan where Linux has no Vulkan driver. macOS and Windows bring what is needed.
+driver:
+	@if [ "$$(uname)" != Linux ]; then exit 0; fi; \
+	loader=$$( (ldconfig -p || /sbin/ldconfig -p) 2>/dev/null | grep -c 'libvulkan\.so\.1'); \
+	drivers=$$(ls /usr/share/vulkan/icd.d/*.json /usr/local/share/vulkan/icd.d/*.json \
+		/etc/vulkan/icd.d/*.json 2>/dev/null | wc -l); \
+	if [ -n "$$VK_DRIVER_FILES$$VK_ICD_FILENAMES" ]; then drivers=1; fi; \
+	if [ "$$loader" -gt 0 ] && [ "$$drivers" -gt 0 ]; then exit 0; fi; \
+	echo "No Vulkan driver found: installing Mesa's software driver."; \
+	if [ "$$(id -u)" = 0 ]; then root=; else root=sudo; fi; \
+	if command -v apt-get >/dev/null; then \
+		$$root apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive $$root apt-get install -y -qq --no-install-recommends \
+			mesa-vulkan-drivers libvulkan1; \
+	elif command -v dnf >/dev/null; then \
+		$$root dnf install -y mesa-vulkan-drivers vulkan-loader; \
+	elif command -v pacman >/dev/null; then \
+		$$root pacman -S --noconfirm vulkan-swrast vulkan-icd-loader; \
+	else \
+		echo "Install a Vulkan loader and driver (Mesa's lavapipe will do), then try again."; exit 1; \
+	fi
