@@ -394,7 +394,7 @@ impl BatchNorm {
     }
 
     fn check_device(&self, field: &'static str, tensor: &Tensor) -> Result<(), TensorError> {
-        if tensor.gpu().device() == self.gpu.device() {
+        if tensor.gpu().is(&self.gpu) {
             Ok(())
         } else {
             Err(TensorError::WrongDevice { field })

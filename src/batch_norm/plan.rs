@@ -195,8 +195,9 @@ impl<'a> Pass<'a> {
         self.windows
             .iter()
             .map(|window| {
-                self.walk
-                    .geometry(window, self.tile, wanted_groups(self.caps))
+                let vectors = window.end - window.start;
+                let groups = wanted_groups(self.caps, &self.walk, self.tile, vectors);
+                self.walk.geometry(window, self.tile, groups)
             })
             .collect()
     }

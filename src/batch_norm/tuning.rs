@@ -3,7 +3,7 @@
 use crate::error::PlanError;
 use crate::gpu::Caps;
 use crate::shape::Shape;
-use crate::shared::walk::{Tile, Walk};
+use crate::shared::walk::{Order, Tile, Walk};
 
 /// How statistics and the pass that needs them follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -121,7 +121,21 @@ impl Tuning {
     }
 }
 
-/// The workgroups that an elementwise pass or a reduction is spread over, if its units leave the choice.
-pub(crate) fn wanted_groups(caps: &Caps) -> u32 {
-    if caps.cpu { 32 } else { 1024 }
+/// The workgroups that an elementwise pass or a reduction over so many vectors is spread over, if its
+/// units leave the choice.
+pub(crate) fn wanted_groups(caps: &Caps, walk: &Walk, tile: Tile, vectors: u32) -> u32 {
+    if !caps.cpu {
+        return 1024;
+    }
+    let units = walk.units(tile);
+    match walk.order {
+        // Strips interleave in memory: the second should find in cache what the first has fetched.
+        Order::Columns if units > 1 => units
+            .saturating_mul(vectors.div_ceil(CACHED_VECTORS))
+            .max(32),
+        _ => 32,
+    }
 }
+
+/// Vectors that a processor's core has in cache: 512 KiB.
+const CACHED_VECTORS: u32 = 32 * 1024;

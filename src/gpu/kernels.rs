@@ -63,6 +63,11 @@ impl Kernels {
         &self.inner.caps
     }
 
+    /// Whether both are clones of one.
+    pub(crate) fn are(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     pub(crate) fn placeholder(&self, access: Access) -> &wgpu::Buffer {
         &self.inner.placeholders[access as usize]
     }

@@ -1,5 +1,7 @@
 //! A device to work on: one that the crate opens, or the caller's own.
 
+use std::sync::OnceLock;
+
 use super::caps::Caps;
 use super::kernels::Kernels;
 use crate::error::{Error, GpuError};
@@ -29,10 +31,7 @@ impl Gpu {
     pub async fn open_async() -> Result<Self, Error> {
         let backends =
             wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY | wgpu::Backends::GL);
-        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-        descriptor.backends = backends;
-        let instance = wgpu::Instance::new(descriptor);
-        let adapters = instance.enumerate_adapters(backends).await;
+        let adapters = instance(backends).enumerate_adapters(backends).await;
         let wanted = std::env::var("WGPU_ADAPTER_NAME")
             .ok()
             .filter(|name| !name.is_empty());
@@ -91,10 +90,26 @@ impl Gpu {
         &self.kernels
     }
 
+    /// Whether both are clones of one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.kernels.are(&other.kernels)
+    }
+
     /// The adapter, its driver and backend, for reports.
     pub fn adapter_name(&self) -> String {
         describe(&self.device().adapter_info())
     }
+}
+
+/// The instance of all devices that the crate opens. Only buffers of one instance can be told apart by
+/// their devices; among several, wgpu takes one buffer for another.
+fn instance(backends: wgpu::Backends) -> &'static wgpu::Instance {
+    static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
+    INSTANCE.get_or_init(|| {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        descriptor.backends = backends;
+        wgpu::Instance::new(descriptor)
+    })
 }
 
 /// The adapter named, or the best one; hardware before software, a device of its own before a shared one.

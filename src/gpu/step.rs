@@ -1,9 +1,12 @@
 //! A plan bound to buffers: checked once, recorded any number of times.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use bytemuck::Pod;
 
 use super::kernels::Kernels;
 use super::program::{Access, Dispatch, Field, Program};
+use super::wait::message_of;
 use crate::error::BindError;
 
 /// Dispatches with their buffers, ready to be recorded. Recording cannot fail, allocates nothing and
@@ -66,6 +69,24 @@ pub fn bind<P: Pod>(
     check_each(kernels, program, slices)?;
     check_pairs(program, slices)?;
 
+    // A buffer of another instance makes wgpu panic, where it does not pass for one of this instance.
+    catch_unwind(AssertUnwindSafe(|| {
+        ready(label, kernels, pipelines, program, slices)
+    }))
+    .unwrap_or_else(|panic| {
+        Err(BindError::Refused {
+            message: message_of(panic.as_ref()),
+        })
+    })
+}
+
+fn ready<P: Pod>(
+    label: &'static str,
+    kernels: &Kernels,
+    pipelines: &[wgpu::ComputePipeline],
+    program: &Program<P>,
+    slices: &Slices<'_>,
+) -> Result<Step, BindError> {
     let device = kernels.device();
     let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
     let uniforms = Uniforms::new(label, kernels, &program.dispatches);

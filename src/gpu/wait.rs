@@ -1,5 +1,6 @@
 //! The one place that waits for the device.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -35,11 +36,15 @@ fn poll(device: &wgpu::Device, kind: wgpu::PollType) -> Result<(), GpuError> {
             message: error.to_string(),
         }),
         Err(panic) => Err(GpuError::DeviceLost {
-            message: panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
-                .unwrap_or_else(|| "wgpu panicked while polling".to_owned()),
+            message: message_of(panic.as_ref()),
         }),
     }
+}
+
+/// What a panic of wgpu's says.
+pub fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("wgpu panicked")
+        .to_owned()
 }

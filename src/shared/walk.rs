@@ -314,6 +314,10 @@ mod tests {
                     "{shape}"
                 );
                 assert!(u64::from(geometry.item_end) + covered < 1 << 33, "{shape}");
+                assert!(
+                    u64::from(geometry.tile / geometry.step) <= MAX_STEPS,
+                    "{shape}"
+                );
             }
         }
         assert!(Walk::of(Shape::nc(2, MAX_ELEMENTS as usize)).is_err());
