@@ -18,7 +18,7 @@ use wgpu_norm::batch_norm::{
 };
 use wgpu_norm::reference::compare::{Bound, within};
 use wgpu_norm::reference::oracle;
-use wgpu_norm::{BatchNormConfig, Gpu, PlanError, Shape};
+use wgpu_norm::{BatchNormConfig, Dtype, Gpu, PlanError, Problem};
 
 const PROBLEMS: &[&str] = &[
     "n32c64h56w56 nchw",
@@ -30,6 +30,8 @@ const PROBLEMS: &[&str] = &[
     "n8c3h224w224 nhwc",
     "n4096c256",
     "n2c32d16h28w28 ncdhw",
+    "n32c64h56w56 nchw f16",
+    "n32c64h56w56 nchw bf16",
 ];
 
 #[derive(Parser)]
@@ -70,15 +72,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         arguments.rounds
     );
     println!(
-        "{:<26} {:<16} {:<9} {:>9} {:>19} {:>8}",
+        "{:<30} {:<16} {:<9} {:>9} {:>19} {:>8}",
         "problem", "pass", "strategy", "ms", "quartiles", "/ copy"
     );
     for line in lines {
-        let shape: Shape = line.parse()?;
-        let problem = Problem::new(&gpu, shape)?;
-        let contenders = problem.contenders(arguments.all)?;
+        let problem: Problem = line.parse()?;
+        let setup = Setup::new(&gpu, problem)?;
+        let contenders = setup.contenders(arguments.all)?;
         for contender in &contenders {
-            problem.verify(contender)?;
+            setup.verify(contender)?;
         }
         let mut times = vec![Vec::new(); contenders.len()];
         for _ in 0..arguments.rounds {
@@ -102,12 +104,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             let [low, median, high] = [1, 2, 3].map(|quarter| quantile(index, quarter));
             let (pass, ratio) = (contender.pass.name(), median / copy);
             println!(
-                "{:<26} {pass:<16} {:<9} {median:>9.3} {low:>9.3}-{high:<9.3} {ratio:>8.2}",
-                shape.to_string(),
+                "{:<30} {pass:<16} {:<9} {median:>9.3} {low:>9.3}-{high:<9.3} {ratio:>8.2}",
+                problem.to_string(),
                 contender.strategy
             );
             csv.push_str(&format!(
-                "{shape},{pass},{},{median:.4},{low:.4},{high:.4},{ratio:.3}\n",
+                "{problem},{pass},{},{median:.4},{low:.4},{high:.4},{ratio:.3}\n",
                 contender.strategy
             ));
         }
@@ -172,9 +174,9 @@ impl Work {
 }
 
 /// A shape with its buffers and what the oracle says should be in them.
-struct Problem<'a> {
+struct Setup<'a> {
     gpu: &'a Gpu,
-    shape: Shape,
+    problem: Problem,
     config: BatchNormConfig,
     buffers: HashMap<&'static str, Buffer>,
     expected: HashMap<Pass, Vec<f64>>,
@@ -195,11 +197,25 @@ fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()
 }
 
-impl<'a> Problem<'a> {
-    fn new(gpu: &'a Gpu, shape: Shape) -> Result<Self, Box<dyn Error>> {
+impl<'a> Setup<'a> {
+    fn new(gpu: &'a Gpu, problem: Problem) -> Result<Self, Box<dyn Error>> {
+        let Problem { shape, dtype } = problem;
         let config = BatchNormConfig::new(shape.channels());
         let elements = shape.elements().ok_or("the shape overflows")?;
-        let (x, dy) = (noise(1, elements), noise(2, elements));
+        let stored = |values: Vec<f32>| -> Vec<f32> {
+            match dtype {
+                Dtype::F32 => values,
+                Dtype::F16 => values
+                    .into_iter()
+                    .map(|v| half::f16::from_f32(v).to_f32())
+                    .collect(),
+                Dtype::Bf16 => values
+                    .into_iter()
+                    .map(|v| half::bf16::from_f32(v).to_f32())
+                    .collect(),
+            }
+        };
+        let (x, dy) = (stored(noise(1, elements)), stored(noise(2, elements)));
         let affine = noise(3, 2 * shape.channels());
         let running = config.initial_running();
 
@@ -239,11 +255,27 @@ impl<'a> Problem<'a> {
                 usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
             })
         };
-        let blank = vec![0f32; elements];
+        let activation = |values: &[f32]| match dtype {
+            Dtype::F32 => upload(bytemuck::cast_slice(values)),
+            Dtype::F16 => {
+                let halves: Vec<u16> = values
+                    .iter()
+                    .map(|&v| half::f16::from_f32(v).to_bits())
+                    .collect();
+                upload(bytemuck::cast_slice(&halves))
+            }
+            Dtype::Bf16 => {
+                let halves: Vec<u16> = values
+                    .iter()
+                    .map(|&v| half::bf16::from_f32(v).to_bits())
+                    .collect();
+                upload(bytemuck::cast_slice(&halves))
+            }
+        };
         let buffers = HashMap::from([
-            ("x", upload(bytemuck::cast_slice(&x))),
-            ("dy", upload(bytemuck::cast_slice(&dy))),
-            ("out", upload(bytemuck::cast_slice(&blank))),
+            ("x", activation(&x)),
+            ("dy", activation(&dy)),
+            ("out", activation(&vec![0.0; elements])),
             ("affine", upload(bytemuck::cast_slice(&affine))),
             ("grads", upload(bytemuck::cast_slice(&affine))),
             // Moved by training; evaluation reads one that stays.
@@ -253,7 +285,7 @@ impl<'a> Problem<'a> {
         ]);
         Ok(Self {
             gpu,
-            shape,
+            problem,
             config,
             buffers,
             expected,
@@ -312,11 +344,11 @@ impl<'a> Problem<'a> {
     }
 
     fn step(&self, pass: Pass, tuning: Tuning) -> Result<Step, Box<dyn Error>> {
-        let (kernels, shape, config) = (self.gpu.kernels(), self.shape, &self.config);
+        let (kernels, problem, config) = (self.gpu.kernels(), self.problem, &self.config);
         Ok(match pass {
             Pass::Copy => unreachable!("a copy is no plan"),
             Pass::Train => {
-                let plan = TrainPlan::with_tuning(kernels, shape, config, tuning)?;
+                let plan = TrainPlan::with_tuning(kernels, problem, config, tuning)?;
                 plan.bind(&TrainBuffers {
                     x: self.slice("x"),
                     y: self.slice("out"),
@@ -327,7 +359,7 @@ impl<'a> Problem<'a> {
                 })?
             }
             Pass::Eval => {
-                let plan = EvalPlan::with_tuning(kernels, shape, config, tuning)?;
+                let plan = EvalPlan::with_tuning(kernels, problem, config, tuning)?;
                 plan.bind(&EvalBuffers {
                     x: self.slice("x"),
                     y: self.slice("out"),
@@ -340,9 +372,9 @@ impl<'a> Problem<'a> {
             Pass::Backward | Pass::FrozenBackward => {
                 let frozen = pass == Pass::FrozenBackward;
                 let plan = if frozen {
-                    BackwardPlan::frozen_with_tuning(kernels, shape, config, tuning)?
+                    BackwardPlan::frozen_with_tuning(kernels, problem, config, tuning)?
                 } else {
-                    BackwardPlan::with_tuning(kernels, shape, config, tuning)?
+                    BackwardPlan::with_tuning(kernels, problem, config, tuning)?
                 };
                 plan.bind(&BackwardBuffers {
                     x: self.slice("x"),
@@ -415,20 +447,21 @@ impl<'a> Problem<'a> {
             .record(&mut encoder.begin_compute_pass(&Default::default()));
         gpu.queue().submit([encoder.finish()]);
         let out = gpu
-            .tensor_from_buffer(self.shape, self.buffers["out"].clone())?
+            .tensor_from_buffer(self.problem, self.buffers["out"].clone())?
             .read()?;
         let name = format!(
             "{} {} {}",
-            self.shape,
+            self.problem,
             contender.pass.name(),
             contender.strategy
         );
-        within(
-            &name,
-            &out,
-            &self.expected[&contender.pass],
-            Bound::new(2e-6, 2e-5),
-        )?;
+        let rounding = match self.problem.dtype {
+            Dtype::F32 => 0.0,
+            Dtype::F16 => 2f64.powi(-11),
+            Dtype::Bf16 => 2f64.powi(-8),
+        };
+        let bound = Bound::new(2e-6 + rounding, 2e-5);
+        within(&name, &out, &self.expected[&contender.pass], bound)?;
         Ok(())
     }
 }

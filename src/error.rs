@@ -265,8 +265,8 @@ pub enum TensorError {
         /// How many were given.
         got: usize,
     },
-    /// A gradient of another shape than the output's.
-    #[error("{field}: expected shape {expected}, got {got}")]
+    /// A tensor of another shape or storage type than it must have.
+    #[error("{field}: expected {expected}, got {got}")]
     Shape {
         /// The argument.
         field: &'static str,

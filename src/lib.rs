@@ -61,6 +61,7 @@
 
 pub mod architecture;
 pub mod batch_norm;
+mod dtype;
 mod error;
 mod gpu;
 pub mod reference;
@@ -68,6 +69,7 @@ mod shape;
 mod shared;
 
 pub use batch_norm::{BatchNorm, BatchNormConfig};
+pub use dtype::{Dtype, Problem};
 pub use error::{BindError, Error, GpuError, PlanError, ShapeError, TensorError};
 pub use gpu::{Caps, Gpu, Kernels, Tensor};
 pub use shape::{Layout, Shape};

@@ -477,7 +477,7 @@ fn tensors() {
     assert!(
         error
             .to_string()
-            .starts_with("dy: expected shape n4c4 nc, got n2c8 nc"),
+            .starts_with("dy: expected n4c4 nc f32, got n2c8 nc f32"),
         "{error}"
     );
     let (_, saved) = bn.train(&x).unwrap();

@@ -7,18 +7,31 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(&str, &[&str])] = &[
     ("error.rs", &["shape"]),
     ("shape.rs", &["error"]),
+    ("dtype.rs", &["error", "shape"]),
     ("reference", &["shape", "reference"]),
-    ("gpu", &["shape", "error", "gpu"]),
-    ("shared", &["shape", "error", "gpu", "reference", "shared"]),
+    ("gpu", &["shape", "dtype", "error", "gpu"]),
+    (
+        "shared",
+        &["shape", "dtype", "error", "gpu", "reference", "shared"],
+    ),
     (
         "batch_norm",
-        &["shape", "error", "gpu", "reference", "shared", "batch_norm"],
+        &[
+            "shape",
+            "dtype",
+            "error",
+            "gpu",
+            "reference",
+            "shared",
+            "batch_norm",
+        ],
     ),
 ];
 
 /// Files that are functions of plain data.
 const PURE: &[&str] = &[
     "shape.rs",
+    "dtype.rs",
     "reference",
     "shared",
     "batch_norm/config.rs",

@@ -6,6 +6,7 @@ use super::params::Params;
 use super::plan;
 use super::tuning::{Strategy, Tuning};
 use super::twin::{self, Memory};
+use crate::dtype::{Dtype, Problem};
 use crate::error::PlanError;
 use crate::gpu::program::{Field, Program};
 use crate::gpu::{Caps, Kernels, step, test_gpu};
@@ -75,13 +76,14 @@ enum Mode {
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     shape: Shape,
+    dtype: Dtype,
     config: BatchNormConfig,
     tuning: Tuning,
     mode: Mode,
     max_binding: u64,
 }
 
-/// Every shape in both layouts, with every strategy, tile, mode and option that it can be had with.
+/// Every shape in both layouts, with every strategy, tile, mode, storage type and option that it can be had with.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for shape in shapes() {
@@ -93,33 +95,42 @@ pub fn cases() -> Vec<Case> {
             config.affine(false).track_running_stats(false),
             config.affine(false).eps(0.5),
         ];
-        for strategy in Strategy::ALL {
-            for tile in TILES {
-                for config in options {
-                    for mode in [
-                        Mode::Train,
-                        Mode::Eval,
-                        Mode::Backward,
-                        Mode::FrozenBackward,
-                    ] {
-                        for max_binding in [1 << 27, 1024] {
-                            cases.push(Case {
-                                shape,
-                                config,
-                                tuning: Tuning {
-                                    strategy: Some(strategy),
-                                    tile: Some(tile),
-                                },
-                                mode,
-                                max_binding,
-                            });
-                        }
+        let modes = [
+            Mode::Train,
+            Mode::Eval,
+            Mode::Backward,
+            Mode::FrozenBackward,
+        ];
+        for (strategy, tile) in product(&Strategy::ALL, &TILES) {
+            for (mode, dtype) in product(&modes, &Dtype::ALL) {
+                for (index, (config, max_binding)) in
+                    product(&options, &[1 << 27, 1024]).into_iter().enumerate()
+                {
+                    // What options differ in does not depend on the storage type; they take turns.
+                    if dtype == Dtype::F32 || index % 3 == cases.len() % 3 {
+                        cases.push(Case {
+                            shape,
+                            dtype,
+                            config,
+                            tuning: Tuning {
+                                strategy: Some(strategy),
+                                tile: Some(tile),
+                            },
+                            mode,
+                            max_binding,
+                        });
                     }
                 }
             }
         }
     }
     cases
+}
+
+fn product<A: Copy, B: Copy>(a: &[A], b: &[B]) -> Vec<(A, B)> {
+    a.iter()
+        .flat_map(|&a| b.iter().map(move |&b| (a, b)))
+        .collect()
 }
 
 fn shapes() -> Vec<Shape> {
@@ -171,12 +182,13 @@ impl Case {
             max_binding: self.max_binding,
             ..*caps
         };
-        let (shape, config, tuning) = (self.shape, &self.config, self.tuning);
+        let problem = Problem::new(self.shape, self.dtype);
+        let (config, tuning) = (&self.config, self.tuning);
         let program = match self.mode {
-            Mode::Train => plan::train(&caps, shape, config, tuning),
-            Mode::Eval => plan::eval(&caps, shape, config, tuning),
-            Mode::Backward => plan::backward(&caps, shape, config, tuning, false),
-            Mode::FrozenBackward => plan::backward(&caps, shape, config, tuning, true),
+            Mode::Train => plan::train(&caps, problem, config, tuning),
+            Mode::Eval => plan::eval(&caps, problem, config, tuning),
+            Mode::Backward => plan::backward(&caps, problem, config, tuning, false),
+            Mode::FrozenBackward => plan::backward(&caps, problem, config, tuning, true),
         };
         match program {
             Ok(program) => Some(program),
@@ -195,6 +207,54 @@ impl Case {
         self.shape.elements().expect("a small shape")
     }
 
+    /// The nearest value of the storage type.
+    fn stored(&self, value: f64) -> f64 {
+        f64::from(
+            self.dtype
+                .of_words(&self.dtype.to_words(&[value as f32]), 1)[0],
+        )
+    }
+
+    /// Memory as the device's buffers would hold it.
+    fn rounded(&self, mut memory: Memory) -> Memory {
+        for field in memory.fields() {
+            let values = memory.values(field).to_vec();
+            let words = self.words_of(field, &values);
+            memory.insert(field, self.values_of(field, &words, values.len()));
+        }
+        memory
+    }
+
+    fn words_of(&self, field: Field, values: &[f64]) -> Vec<u32> {
+        let singles: Vec<f32> = values.iter().map(|&v| v as f32).collect();
+        if field.is_activation() {
+            return self.dtype.to_words(&singles);
+        }
+        let integers = integers_from(field, values.len());
+        let word = |(i, &v): (usize, &f32)| if i < integers { v.to_bits() } else { v as u32 };
+        singles.iter().enumerate().map(word).collect()
+    }
+
+    fn values_of(&self, field: Field, words: &[u32], count: usize) -> Vec<f64> {
+        if field.is_activation() {
+            return self
+                .dtype
+                .of_words(words, count)
+                .into_iter()
+                .map(f64::from)
+                .collect();
+        }
+        let integers = integers_from(field, count);
+        let value = |(i, &w): (usize, &u32)| {
+            if i < integers {
+                f32::from_bits(w).into()
+            } else {
+                w.into()
+            }
+        };
+        words.iter().take(count).enumerate().map(value).collect()
+    }
+
     /// Channels differ in mean and scale; one is far from zero, one nearly constant.
     fn x(&self) -> Vec<f64> {
         noise(1, self.elements())
@@ -206,15 +266,14 @@ impl Case {
                 } else {
                     1.0 + (channel % 3) as f64
                 };
-                round(center(channel) + scale * v)
+                self.stored(center(channel) + scale * v)
             })
             .collect()
     }
 
     fn dy(&self) -> Vec<f64> {
         noise(2, self.elements())
-            .map(|v| v + 0.25)
-            .map(round)
+            .map(|v| self.stored(v + 0.25))
             .collect()
     }
 
@@ -347,12 +406,23 @@ impl Case {
     fn bound(&self, field: Field) -> Bound {
         let ulp = f64::from(f32::EPSILON);
         let values = self.shape.values_per_channel().expect("a small shape") as f64;
-        match field {
+        let exact = match field {
             Field::Y | Field::Saved | Field::Running => Bound::new(16.0 * ulp, 16.0 * ulp),
             Field::Dx => Bound::new(32.0 * ulp, 32.0 * ulp * self.largest_inv_std()),
             Field::Grads | Field::Scratch => Bound::new(16.0 * ulp, 16.0 * ulp * values),
-            Field::X | Field::Dy | Field::Affine | Field::Statistics => Bound::EXACT,
-        }
+            Field::X | Field::Dy | Field::Affine | Field::Statistics => return Bound::EXACT,
+        };
+        // Storing rounds once more: by half a unit of the last place, or of the smallest subnormal.
+        let (relative, absolute) = match self.dtype {
+            _ if !field.is_activation() => (0.0, 0.0),
+            Dtype::F32 => (0.0, 0.0),
+            Dtype::F16 => (2f64.powi(-11), 2f64.powi(-25)),
+            Dtype::Bf16 => (2f64.powi(-8), 0.0),
+        };
+        Bound::new(
+            exact.relative + relative,
+            exact.absolute * (1.0 + relative) + absolute,
+        )
     }
 
     fn largest_inv_std(&self) -> f64 {
@@ -392,8 +462,10 @@ impl Case {
         program: &Program<Params>,
     ) -> Result<(), String> {
         let before = self.memory(program);
-        let once = on_device(kernels, program, &before).map_err(|e| format!("{self:?}: {e}"))?;
-        let twice = on_device(kernels, program, &before).map_err(|e| format!("{self:?}: {e}"))?;
+        let once =
+            on_device(self, kernels, program, &before).map_err(|e| format!("{self:?}: {e}"))?;
+        let twice =
+            on_device(self, kernels, program, &before).map_err(|e| format!("{self:?}: {e}"))?;
         for need in &program.needs {
             let bits = |memory: &Memory| -> Vec<u64> {
                 memory
@@ -431,6 +503,7 @@ const GUARD_BYTES: u64 = 256;
 
 /// What the program leaves on the device.
 fn on_device(
+    case: &Case,
     kernels: &Kernels,
     program: &Program<Params>,
     before: &Memory,
@@ -443,7 +516,7 @@ fn on_device(
         .filter(|need| need.bytes > 0)
         .map(|need| {
             let mut words = vec![GUARD; GUARD_BYTES as usize / 4];
-            words.extend(words_of(need.field, before.values(need.field)));
+            words.extend(case.words_of(need.field, before.values(need.field)));
             words.resize(((GUARD_BYTES + need.bytes) / 4) as usize, 0);
             words.resize(words.len() + GUARD_BYTES as usize / 4, GUARD);
             let buffer = wgpu::util::DeviceExt::create_buffer_init(
@@ -486,7 +559,7 @@ fn on_device(
             return Err(format!("{}: written outside the slice", field.name()));
         }
         let count = before.values(*field).len();
-        after.insert(*field, values_of(*field, &body[..count]));
+        after.insert(*field, case.values_of(*field, body, count));
     }
     Ok(after)
 }
@@ -498,30 +571,6 @@ fn integers_from(field: Field, len: usize) -> usize {
     } else {
         len
     }
-}
-
-fn words_of(field: Field, values: &[f64]) -> Vec<u32> {
-    let integers = integers_from(field, values.len());
-    let word = |(i, &v): (usize, &f64)| {
-        if i < integers {
-            (v as f32).to_bits()
-        } else {
-            v as u32
-        }
-    };
-    values.iter().enumerate().map(word).collect()
-}
-
-fn values_of(field: Field, words: &[u32]) -> Vec<f64> {
-    let integers = integers_from(field, words.len());
-    let value = |(i, &w): (usize, &u32)| {
-        if i < integers {
-            f32::from_bits(w).into()
-        } else {
-            w.into()
-        }
-    };
-    words.iter().enumerate().map(value).collect()
 }
 
 /// Runs every dispatch of the kernel in every case on the device, from the twin's memory before it, and
@@ -539,7 +588,7 @@ pub fn kernel(name: &str) {
         }
         let mut memory = case.memory(&program);
         for dispatch in &program.dispatches {
-            memory = memory.rounded();
+            memory = case.rounded(memory);
             let before = memory.clone();
             twin::run(dispatch, &mut memory);
             if dispatch.kernel.name != name {
@@ -549,7 +598,7 @@ pub fn kernel(name: &str) {
                 dispatches: vec![dispatch.clone()],
                 ..program.clone()
             };
-            let actual = on_device(kernels, &alone, &before).expect("a dispatch");
+            let actual = on_device(&case, kernels, &alone, &before).expect("a dispatch");
             for need in &program.needs {
                 case.compare(
                     need.field,

@@ -185,7 +185,7 @@ impl BatchNorm {
     /// device, [`GpuError`](crate::GpuError). The running statistics have not moved then.
     pub fn train(&mut self, x: &Tensor) -> Result<(Tensor, Saved), Error> {
         self.check_device("x", x)?;
-        let plan = TrainPlan::new(self.gpu.kernels(), x.shape(), &self.config)?;
+        let plan = TrainPlan::new(self.gpu.kernels(), x.problem(), &self.config)?;
         let y = self.like(x)?;
         let statistics = self.gpu.state_buffer("saved", plan.saved_bytes())?;
         let scratch = self.gpu.state_buffer("scratch", plan.scratch_bytes())?;
@@ -208,7 +208,7 @@ impl BatchNorm {
     /// As [`train`](Self::train).
     pub fn eval(&self, x: &Tensor) -> Result<Tensor, Error> {
         self.check_device("x", x)?;
-        let plan = EvalPlan::new(self.gpu.kernels(), x.shape(), &self.config)?;
+        let plan = EvalPlan::new(self.gpu.kernels(), x.problem(), &self.config)?;
         let y = self.like(x)?;
         let saved = self.gpu.state_buffer("saved", plan.saved_bytes())?;
         let scratch = self.gpu.state_buffer("scratch", plan.scratch_bytes())?;
@@ -250,27 +250,28 @@ impl BatchNorm {
     /// weight as it is now.
     ///
     /// # Errors
-    /// [`TensorError`] for a `saved` of another layer, or a `dy` of another shape or device;
+    /// [`TensorError`] for a `saved` of another layer, or a `dy` of another shape, storage type or
+    /// device;
     /// [`GpuError`](crate::GpuError).
     pub fn backward(&self, saved: Saved, dy: &Tensor) -> Result<Gradients, Error> {
         if saved.layer != self.id {
             return Err(TensorError::ForeignSaved.into());
         }
         self.check_device("dy", dy)?;
-        let shape = saved.x.shape();
-        if dy.shape() != shape {
+        let problem = saved.x.problem();
+        if dy.problem() != problem {
             return Err(TensorError::Shape {
                 field: "dy",
-                expected: shape.to_string(),
-                got: dy.shape().to_string(),
+                expected: problem.to_string(),
+                got: dy.problem().to_string(),
             }
             .into());
         }
         let kernels = self.gpu.kernels();
         let plan = if saved.frozen {
-            BackwardPlan::frozen(kernels, shape, &self.config)?
+            BackwardPlan::frozen(kernels, problem, &self.config)?
         } else {
-            BackwardPlan::new(kernels, shape, &self.config)?
+            BackwardPlan::new(kernels, problem, &self.config)?
         };
         let dx = self.like(&saved.x)?;
         let parameters = match plan.grads_bytes() {
@@ -403,7 +404,7 @@ impl BatchNorm {
 
     /// Memory for a result of the same shape.
     fn like(&self, x: &Tensor) -> Result<Tensor, Error> {
-        self.gpu.uninitialized(x.shape(), x.len())
+        self.gpu.uninitialized(x.problem(), x.len())
     }
 
     fn saved(&self, x: &Tensor, statistics: wgpu::Buffer, frozen: bool) -> Saved {

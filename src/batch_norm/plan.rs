@@ -9,10 +9,10 @@ use super::{
     SOURCES, backward_finalize, backward_normalize, backward_reread, backward_stats, finalize,
     forward_reread, normalize, stats,
 };
+use crate::dtype::{Dtype, Problem};
 use crate::error::PlanError;
+use crate::gpu::Caps;
 use crate::gpu::program::{Access, Binding, Dispatch, Field, KernelSpec, Need, Program};
-use crate::gpu::{Caps, activation_bytes};
-use crate::shape::Shape;
 use crate::shared;
 use crate::shared::walk::{Geometry, Tile, Walk};
 
@@ -33,6 +33,7 @@ pub enum Statistics {
 pub struct Pass<'a> {
     caps: &'a Caps,
     config: &'a BatchNormConfig,
+    dtype: Dtype,
     pub statistics: Statistics,
     pub walk: Walk,
     tile: Tile,
@@ -46,11 +47,12 @@ pub struct Pass<'a> {
 impl<'a> Pass<'a> {
     fn new(
         caps: &'a Caps,
-        shape: Shape,
+        problem: Problem,
         config: &'a BatchNormConfig,
         tuning: Tuning,
         statistics: Statistics,
     ) -> Result<Self, PlanError> {
+        let shape = problem.shape;
         config.check()?;
         if shape.channels() != config.num_features {
             return Err(PlanError::Channels {
@@ -76,11 +78,12 @@ impl<'a> Pass<'a> {
             Statistics::Frozen => {}
         }
         let tile = tuning.tile(caps)?;
-        let windows = walk.windows(caps.max_binding);
+        let windows = walk.windows(caps.max_binding, 4 * problem.dtype.bytes());
         let strategy = tuning.strategy(shape, &walk, windows.len(), tile, caps)?;
         Ok(Self {
             caps,
             config,
+            dtype: problem.dtype,
             statistics,
             walk,
             tile,
@@ -96,7 +99,7 @@ impl<'a> Pass<'a> {
         let row = 4 * u64::from(self.walk.channels);
         match field {
             Field::X | Field::Y | Field::Dy | Field::Dx => {
-                activation_bytes(self.walk.elements as usize)
+                self.dtype.buffer_bytes(self.walk.elements as usize)
             }
             Field::Affine | Field::Grads => row * self.config.affine_rows() as u64,
             Field::Running | Field::Saved => 3 * row,
@@ -149,10 +152,12 @@ impl<'a> Pass<'a> {
     }
 
     fn window(&self, field: Field, access: Access, geometry: &Geometry) -> Binding {
+        let vector = 4 * self.dtype.bytes();
         Binding {
             field: Some(field),
             access,
-            bytes: 16 * u64::from(geometry.vector_begin)..16 * u64::from(geometry.vector_end),
+            bytes: vector * u64::from(geometry.vector_begin)
+                ..vector * u64::from(geometry.vector_end),
         }
     }
 
@@ -164,7 +169,12 @@ impl<'a> Pass<'a> {
         params: Params,
         bindings: Vec<Binding>,
     ) -> Dispatch<Params> {
-        let mut choices = vec![self.walk.choice(), ("element", "element_f32")];
+        let element = match self.dtype {
+            Dtype::F32 => "element_f32",
+            Dtype::F16 => "element_f16",
+            Dtype::Bf16 => "element_bf16",
+        };
+        let mut choices = vec![self.walk.choice(), ("element", element)];
         choices.extend(monoid.map(|file| ("monoid", file)));
         Dispatch {
             kernel: KernelSpec {
@@ -305,7 +315,7 @@ impl<'a> Pass<'a> {
 /// Normalizes by the batch's own statistics, and saves them.
 pub fn train(
     caps: &Caps,
-    shape: Shape,
+    problem: Problem,
     config: &BatchNormConfig,
     tuning: Tuning,
 ) -> Result<Program<Params>, PlanError> {
@@ -313,7 +323,7 @@ pub fn train(
     let running: &[Field] = if track { &[Field::Running] } else { &[] };
     by_batch(
         caps,
-        shape,
+        problem,
         config,
         tuning,
         Statistics::Batch { track },
@@ -324,28 +334,28 @@ pub fn train(
 /// Normalizes by the running statistics, or by the batch's own where none are tracked.
 pub fn eval(
     caps: &Caps,
-    shape: Shape,
+    problem: Problem,
     config: &BatchNormConfig,
     tuning: Tuning,
 ) -> Result<Program<Params>, PlanError> {
     if !config.track_running_stats {
         let statistics = Statistics::Batch { track: false };
-        return by_batch(caps, shape, config, tuning, statistics, &[]);
+        return by_batch(caps, problem, config, tuning, statistics, &[]);
     }
-    let pass = Pass::new(caps, shape, config, tuning, Statistics::Frozen)?;
+    let pass = Pass::new(caps, problem, config, tuning, Statistics::Frozen)?;
     let fields = [Field::X, Field::Y, Field::Affine, Field::Running];
     pass.program(pass.normalize(Field::Running), &fields)
 }
 
 fn by_batch(
     caps: &Caps,
-    shape: Shape,
+    problem: Problem,
     config: &BatchNormConfig,
     tuning: Tuning,
     statistics: Statistics,
     running: &[Field],
 ) -> Result<Program<Params>, PlanError> {
-    let mut pass = Pass::new(caps, shape, config, tuning, statistics)?;
+    let mut pass = Pass::new(caps, problem, config, tuning, statistics)?;
     let mut dispatches = Vec::new();
     match pass.strategy {
         // An empty batch has no statistics, and leaves the running ones alone.
@@ -378,7 +388,7 @@ fn by_batch(
 /// The gradients of [`train`], or of [`eval`] by running statistics if `frozen`.
 pub fn backward(
     caps: &Caps,
-    shape: Shape,
+    problem: Problem,
     config: &BatchNormConfig,
     tuning: Tuning,
     frozen: bool,
@@ -388,7 +398,7 @@ pub fn backward(
     } else {
         Statistics::Batch { track: false }
     };
-    let mut pass = Pass::new(caps, shape, config, tuning, statistics)?;
+    let mut pass = Pass::new(caps, problem, config, tuning, statistics)?;
     let mut dispatches = Vec::new();
     let grads = config.affine_rows() > 0;
     // Frozen statistics do not couple the gradients of a channel, so dx alone needs no sums.

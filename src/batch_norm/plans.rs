@@ -6,12 +6,12 @@ use super::config::BatchNormConfig;
 use super::params::Params;
 use super::plan;
 use super::tuning::Tuning;
+use crate::dtype::Problem;
 use crate::error::{BindError, PlanError};
 use crate::gpu::compose::compose;
 use crate::gpu::program::{Field, Program};
 use crate::gpu::step::{self, Slices};
 use crate::gpu::{Kernels, Step};
-use crate::shape::Shape;
 
 /// A program with its pipelines.
 #[derive(Debug)]
@@ -108,9 +108,9 @@ pub struct TrainPlan(Compiled);
 /// says, beginning at a multiple of `min_storage_buffer_offset_alignment`.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainBuffers<'a> {
-    /// Input, f32 in memory order.
+    /// Input, in memory order, of the problem's storage type.
     pub x: BufferSlice<'a>,
-    /// Output, of the input's shape. Written, with the padding up to 16 bytes.
+    /// Output, of the input's shape. Written, with the padding up to a whole vector of four.
     pub y: BufferSlice<'a>,
     /// f32 rows `[weight: C] [bias: C]`, as far as the configuration has them; `None` if it has neither.
     pub affine: Option<BufferSlice<'a>>,
@@ -126,16 +126,16 @@ pub struct TrainBuffers<'a> {
 }
 
 impl TrainPlan {
-    /// Plans and compiles for one shape.
+    /// Plans and compiles for one problem.
     ///
     /// # Errors
     /// [`PlanError`], naming the field at fault.
     pub fn new(
         kernels: &Kernels,
-        shape: Shape,
+        problem: impl Into<Problem>,
         config: &BatchNormConfig,
     ) -> Result<Self, PlanError> {
-        Self::with_tuning(kernels, shape, config, Tuning::default())
+        Self::with_tuning(kernels, problem, config, Tuning::default())
     }
 
     /// As [`new`](Self::new), with the strategy or the tile forced.
@@ -144,11 +144,11 @@ impl TrainPlan {
     /// As [`new`](Self::new), and [`PlanError::Strategy`] or [`PlanError::Tile`] for what cannot be.
     pub fn with_tuning(
         kernels: &Kernels,
-        shape: Shape,
+        problem: impl Into<Problem>,
         config: &BatchNormConfig,
         tuning: Tuning,
     ) -> Result<Self, PlanError> {
-        let program = plan::train(kernels.caps(), shape, config, tuning)?;
+        let program = plan::train(kernels.caps(), problem.into(), config, tuning)?;
         Compiled::new(kernels, program).map(Self)
     }
 
@@ -207,16 +207,16 @@ pub struct EvalBuffers<'a> {
 }
 
 impl EvalPlan {
-    /// Plans and compiles for one shape.
+    /// Plans and compiles for one problem.
     ///
     /// # Errors
     /// [`PlanError`], naming the field at fault.
     pub fn new(
         kernels: &Kernels,
-        shape: Shape,
+        problem: impl Into<Problem>,
         config: &BatchNormConfig,
     ) -> Result<Self, PlanError> {
-        Self::with_tuning(kernels, shape, config, Tuning::default())
+        Self::with_tuning(kernels, problem, config, Tuning::default())
     }
 
     /// As [`new`](Self::new), with the strategy or the tile forced.
@@ -225,11 +225,11 @@ impl EvalPlan {
     /// As [`TrainPlan::with_tuning`].
     pub fn with_tuning(
         kernels: &Kernels,
-        shape: Shape,
+        problem: impl Into<Problem>,
         config: &BatchNormConfig,
         tuning: Tuning,
     ) -> Result<Self, PlanError> {
-        let program = plan::eval(kernels.caps(), shape, config, tuning)?;
+        let program = plan::eval(kernels.caps(), problem.into(), config, tuning)?;
         Compiled::new(kernels, program).map(Self)
     }
 
@@ -276,7 +276,7 @@ pub struct BackwardBuffers<'a> {
     pub x: BufferSlice<'a>,
     /// The gradient with respect to the output, of the input's shape.
     pub dy: BufferSlice<'a>,
-    /// The gradient with respect to the input. Written, with the padding up to 16 bytes.
+    /// The gradient with respect to the input. Written, with the padding up to a whole vector of four.
     pub dx: BufferSlice<'a>,
     /// What the forward pass normalized by: [`TrainBuffers::saved`], or for a plan made by
     /// [`BackwardPlan::frozen`] the running statistics, [`TrainBuffers::running`].
@@ -290,16 +290,16 @@ pub struct BackwardBuffers<'a> {
 }
 
 impl BackwardPlan {
-    /// Plans and compiles the gradients of [`TrainPlan`] for one shape.
+    /// Plans and compiles the gradients of [`TrainPlan`] for one problem.
     ///
     /// # Errors
     /// [`PlanError`], naming the field at fault.
     pub fn new(
         kernels: &Kernels,
-        shape: Shape,
+        problem: impl Into<Problem>,
         config: &BatchNormConfig,
     ) -> Result<Self, PlanError> {
-        Self::with_tuning(kernels, shape, config, Tuning::default())
+        Self::with_tuning(kernels, problem, config, Tuning::default())
     }
 
     /// As [`new`](Self::new), with the strategy or the tile forced.
@@ -308,25 +308,25 @@ impl BackwardPlan {
     /// As [`TrainPlan::with_tuning`].
     pub fn with_tuning(
         kernels: &Kernels,
-        shape: Shape,
+        problem: impl Into<Problem>,
         config: &BatchNormConfig,
         tuning: Tuning,
     ) -> Result<Self, PlanError> {
-        let program = plan::backward(kernels.caps(), shape, config, tuning, false)?;
+        let program = plan::backward(kernels.caps(), problem.into(), config, tuning, false)?;
         Compiled::new(kernels, program).map(Self)
     }
 
-    /// Plans and compiles the gradients of [`EvalPlan`] with running statistics, for one shape: those are
+    /// Plans and compiles the gradients of [`EvalPlan`] with running statistics, for one problem: those are
     /// constants, so dx is dy times a factor for each channel.
     ///
     /// # Errors
     /// As [`new`](Self::new), and [`PlanError::NoRunningStatistics`].
     pub fn frozen(
         kernels: &Kernels,
-        shape: Shape,
+        problem: impl Into<Problem>,
         config: &BatchNormConfig,
     ) -> Result<Self, PlanError> {
-        Self::frozen_with_tuning(kernels, shape, config, Tuning::default())
+        Self::frozen_with_tuning(kernels, problem, config, Tuning::default())
     }
 
     /// As [`frozen`](Self::frozen), with the strategy or the tile forced.
@@ -335,11 +335,11 @@ impl BackwardPlan {
     /// As [`TrainPlan::with_tuning`].
     pub fn frozen_with_tuning(
         kernels: &Kernels,
-        shape: Shape,
+        problem: impl Into<Problem>,
         config: &BatchNormConfig,
         tuning: Tuning,
     ) -> Result<Self, PlanError> {
-        let program = plan::backward(kernels.caps(), shape, config, tuning, true)?;
+        let program = plan::backward(kernels.caps(), problem.into(), config, tuning, true)?;
         Compiled::new(kernels, program).map(Self)
     }
 

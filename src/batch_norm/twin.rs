@@ -32,12 +32,9 @@ impl Memory {
         self.0.get_mut(&field).expect("a field of the program")[index] = value;
     }
 
-    /// Every value as the nearest f32, as a buffer would hold it.
-    pub fn rounded(mut self) -> Self {
-        for values in self.0.values_mut() {
-            values.iter_mut().for_each(|v| *v = f64::from(*v as f32));
-        }
-        self
+    /// What there is.
+    pub fn fields(&self) -> Vec<Field> {
+        self.0.keys().copied().collect()
     }
 }
 

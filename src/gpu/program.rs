@@ -47,6 +47,12 @@ impl Field {
         }
     }
 
+    /// Whether its values are stored in the problem's storage type.
+    #[cfg(test)]
+    pub const fn is_activation(self) -> bool {
+        matches!(self, Self::X | Self::Y | Self::Dy | Self::Dx)
+    }
+
     /// Whether a configuration may leave the buffer out.
     pub const fn is_optional(self) -> bool {
         matches!(self, Self::Affine | Self::Grads | Self::Running)

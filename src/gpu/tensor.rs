@@ -7,25 +7,36 @@ use futures_intrusive::channel::shared::oneshot_channel;
 
 use super::open::Gpu;
 use super::wait::{poke, wait};
+use crate::dtype::{Dtype, Problem};
 use crate::error::{Error, GpuError, TensorError};
 use crate::shape::Shape;
 
-/// A dense f32 tensor on a device. Cheap to clone; clones are the same memory.
+/// A dense tensor on a device. Cheap to clone; clones are the same memory.
 #[derive(Clone, Debug)]
 pub struct Tensor {
     gpu: Gpu,
-    shape: Shape,
+    problem: Problem,
     buffer: wgpu::Buffer,
 }
 
 impl Tensor {
     /// The extents and their order.
     pub fn shape(&self) -> Shape {
-        self.shape
+        self.problem.shape
     }
 
-    /// The memory: the values in memory order, padded to a multiple of 16 bytes. The padding's content is
-    /// unspecified.
+    /// The storage type of the values.
+    pub fn dtype(&self) -> Dtype {
+        self.problem.dtype
+    }
+
+    /// Both, as plans take them.
+    pub fn problem(&self) -> Problem {
+        self.problem
+    }
+
+    /// The memory: the values in memory order, padded to whole vectors of four. The padding's
+    /// content is unspecified.
     pub fn buffer(&self) -> &wgpu::Buffer {
         &self.buffer
     }
@@ -35,12 +46,13 @@ impl Tensor {
         &self.gpu
     }
 
-    /// The values, in memory order. Waits for everything submitted so far.
+    /// The values as f32, in memory order. Waits for everything submitted so far.
     ///
     /// # Errors
     /// [`GpuError::DeviceLost`], [`GpuError::Timeout`] or [`GpuError::OutOfMemory`].
     pub fn read(&self) -> Result<Vec<f32>, Error> {
-        self.gpu.read_buffer(&self.buffer, 0, self.len())
+        let words = self.gpu.read_buffer(&self.buffer, 0, self.words())?;
+        Ok(self.dtype().of_words(&words, self.len()))
     }
 
     /// As [`read`](Self::read), without blocking: the future drives the device itself, so any executor
@@ -49,20 +61,30 @@ impl Tensor {
     /// # Errors
     /// As [`read`](Self::read).
     pub async fn read_async(&self) -> Result<Vec<f32>, Error> {
-        self.gpu
-            .read_buffer_async(&self.buffer, 0, self.len())
-            .await
+        let words = self
+            .gpu
+            .read_buffer_async(&self.buffer, 0, self.words())
+            .await?;
+        Ok(self.dtype().of_words(&words, self.len()))
     }
 
     pub(crate) fn len(&self) -> usize {
         // Counted when the tensor was made.
-        self.shape.elements().unwrap_or(0)
+        self.problem.shape.elements().unwrap_or(0)
+    }
+
+    fn words(&self) -> usize {
+        self.dtype().buffer_bytes(self.len()) as usize / 4
     }
 }
 
-/// The bytes of an activation buffer: f32, padded to whole vectors.
-pub fn activation_bytes(elements: usize) -> u64 {
-    (4 * elements as u64).next_multiple_of(16)
+fn wrong_length(field: &'static str, problem: Problem, got: usize) -> TensorError {
+    TensorError::Length {
+        field,
+        shape: problem.to_string(),
+        expected: problem.shape.elements().unwrap_or(usize::MAX),
+        got,
+    }
 }
 
 const TENSOR_USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
@@ -70,56 +92,67 @@ const TENSOR_USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
     .union(wgpu::BufferUsages::COPY_DST);
 
 impl Gpu {
-    /// Uploads `values`, given in the memory order of `shape`.
+    /// Uploads `values`, given in the memory order of `shape`, as f32.
     ///
     /// # Errors
     /// [`TensorError::Length`] if they do not fill the shape; [`GpuError::OutOfMemory`].
     pub fn tensor(&self, shape: Shape, values: &[f32]) -> Result<Tensor, Error> {
+        self.tensor_as(shape, Dtype::F32, values)
+    }
+
+    /// As [`tensor`](Self::tensor), rounded to a storage type.
+    ///
+    /// # Errors
+    /// As [`tensor`](Self::tensor).
+    pub fn tensor_as(&self, shape: Shape, dtype: Dtype, values: &[f32]) -> Result<Tensor, Error> {
+        let problem = Problem::new(shape, dtype);
         if shape.elements() != Some(values.len()) {
-            return Err(TensorError::Length {
-                field: "values",
-                shape: shape.to_string(),
-                expected: shape.elements().unwrap_or(usize::MAX),
-                got: values.len(),
-            }
-            .into());
+            return Err(wrong_length("values", problem, values.len()).into());
         }
-        let tensor = self.uninitialized(shape, values.len())?;
+        let tensor = self.uninitialized(problem, values.len())?;
+        let words = dtype.to_words(values);
         self.queue()
-            .write_buffer(&tensor.buffer, 0, bytemuck::cast_slice(values));
+            .write_buffer(&tensor.buffer, 0, bytemuck::cast_slice(&words));
         Ok(tensor)
     }
 
-    /// A tensor over a buffer of the caller's, which must hold the values padded to 16 bytes.
+    /// A tensor over a buffer of the caller's, which must hold the values padded to whole vectors of four
+    /// ([`Dtype::buffer_bytes`]).
     ///
     /// # Errors
     /// [`TensorError::Length`] if the buffer is too small. Whether it is of this device is found out when
     /// it is bound.
-    pub fn tensor_from_buffer(&self, shape: Shape, buffer: wgpu::Buffer) -> Result<Tensor, Error> {
-        let needed = shape.elements().map(activation_bytes);
+    pub fn tensor_from_buffer(
+        &self,
+        problem: impl Into<Problem>,
+        buffer: wgpu::Buffer,
+    ) -> Result<Tensor, Error> {
+        let problem = problem.into();
+        // A tensor of this many values would not fit into any memory.
+        let countable = problem
+            .shape
+            .elements()
+            .filter(|&count| count < usize::MAX / 16);
+        let needed = countable.map(|count| problem.dtype.buffer_bytes(count));
         if needed.is_none_or(|needed| buffer.size() < needed) {
-            return Err(TensorError::Length {
-                field: "buffer",
-                shape: shape.to_string(),
-                expected: shape.elements().unwrap_or(usize::MAX),
-                got: (buffer.size() / 16 * 4) as usize,
-            }
-            .into());
+            let values = buffer.size() / (4 * problem.dtype.bytes()) * 4;
+            return Err(wrong_length("buffer", problem, values as usize).into());
         }
         Ok(Tensor {
             gpu: self.clone(),
-            shape,
+            problem,
             buffer,
         })
     }
 
     /// A tensor whose values are about to be written by a kernel; `elements` is the shape's count.
-    pub(crate) fn uninitialized(&self, shape: Shape, elements: usize) -> Result<Tensor, Error> {
-        let bytes = activation_bytes(elements);
+    pub(crate) fn uninitialized(&self, problem: Problem, elements: usize) -> Result<Tensor, Error> {
+        let bytes = problem.dtype.buffer_bytes(elements);
+        let buffer = self.buffer("tensor", bytes, TENSOR_USAGE)?;
         Ok(Tensor {
             gpu: self.clone(),
-            shape,
-            buffer: self.buffer("tensor", bytes, TENSOR_USAGE)?,
+            problem,
+            buffer,
         })
     }
 

@@ -137,7 +137,7 @@ mod tests {
                     let elements = walk.elements as usize;
                     let mut visits = vec![0; elements];
                     let mut owners = vec![0; walk.vectors() as usize];
-                    for window in walk.windows(max_bytes) {
+                    for window in walk.windows(max_bytes, 16) {
                         let geometry = walk.geometry(&window, tile, groups);
                         for work in 0..geometry.groups() {
                             for lane in 0..tile.workgroup {

@@ -257,9 +257,9 @@ impl Walk {
     }
 
     /// The tensor's vectors in ranges of at most `max_bytes`, each beginning at a multiple of 256 bytes.
-    /// `max_bytes` is at least 256.
-    pub fn windows(&self, max_bytes: u64) -> Vec<Range<u32>> {
-        let most = (max_bytes / 256 * 16).min(u32::MAX.into()) as u32;
+    /// `max_bytes` is at least 256, and `vector_bytes` divides it.
+    pub fn windows(&self, max_bytes: u64, vector_bytes: u64) -> Vec<Range<u32>> {
+        let most = (max_bytes / 256 * (256 / vector_bytes)).min(u32::MAX.into()) as u32;
         (0..self.vectors())
             .step_by(most as usize)
             .map(|begin| begin..begin.saturating_add(most).min(self.vectors()))
@@ -306,7 +306,7 @@ mod tests {
             Shape::nchw(MAX_ELEMENTS as usize / 5, 1, 1, 5),
         ] {
             let walk = Walk::of(shape).unwrap();
-            for window in walk.windows(1 << 30) {
+            for window in walk.windows(1 << 30, 16) {
                 let geometry = walk.geometry(&window, TILE, 1024);
                 let covered = u64::from(geometry.chunk) * u64::from(geometry.chunks);
                 assert!(
@@ -328,7 +328,7 @@ mod tests {
     fn windows_are_aligned_and_complete() {
         let walk = Walk::of(Shape::nchw(3, 5, 9, 9)).unwrap();
         for max_bytes in [256, 300, 1024, 1 << 20] {
-            let windows = walk.windows(max_bytes);
+            let windows = walk.windows(max_bytes, 16);
             let mut next = 0;
             for window in &windows {
                 assert_eq!(window.start, next);
