@@ -13,8 +13,8 @@ use clap::Parser;
 use wgpu::util::{BufferInitDescriptor, DeviceExt};
 use wgpu::{Buffer, BufferUsages};
 use wgpu_norm::batch_norm::{
-    BackwardBuffers, BackwardPlan, EvalBuffers, EvalPlan, Step, Strategy, TrainBuffers, TrainPlan,
-    Tuning,
+    BackwardBuffers, BackwardOptions, BackwardPlan, EvalBuffers, EvalPlan, Step, Strategy,
+    TrainBuffers, TrainPlan, Tuning,
 };
 use wgpu_norm::reference::compare::{Bound, within};
 use wgpu_norm::reference::oracle;
@@ -315,8 +315,8 @@ impl<'a> Setup<'a> {
                 Pass::Backward,
                 Pass::FrozenBackward,
             ] {
-                if strategy.is_some() && matches!(pass, Pass::Eval) {
-                    // Evaluation is elementwise, whatever the strategy.
+                if strategy.is_some() && matches!(pass, Pass::Eval | Pass::FrozenBackward) {
+                    // One pass, whatever the strategy.
                     continue;
                 }
                 let step = match self.step(
@@ -352,6 +352,7 @@ impl<'a> Setup<'a> {
                 plan.bind(&TrainBuffers {
                     x: self.slice("x"),
                     y: self.slice("out"),
+                    residual: None,
                     affine: Some(self.slice("affine")),
                     running: Some(self.slice("running")),
                     saved: self.scratch(plan.saved_bytes()).slice(..),
@@ -359,10 +360,11 @@ impl<'a> Setup<'a> {
                 })?
             }
             Pass::Eval => {
-                let plan = EvalPlan::with_tuning(kernels, problem, config, tuning)?;
+                let plan = EvalPlan::new(kernels, problem, config)?;
                 plan.bind(&EvalBuffers {
                     x: self.slice("x"),
-                    y: self.slice("out"),
+                    y: Some(self.slice("out")),
+                    residual: None,
                     affine: Some(self.slice("affine")),
                     running: Some(self.slice("still")),
                     saved: None,
@@ -371,15 +373,18 @@ impl<'a> Setup<'a> {
             }
             Pass::Backward | Pass::FrozenBackward => {
                 let frozen = pass == Pass::FrozenBackward;
-                let plan = if frozen {
-                    BackwardPlan::frozen_with_tuning(kernels, problem, config, tuning)?
-                } else {
-                    BackwardPlan::with_tuning(kernels, problem, config, tuning)?
+                let options = BackwardOptions {
+                    frozen,
+                    tuning,
+                    ..BackwardOptions::default()
                 };
+                let plan = BackwardPlan::with_options(kernels, problem, config, options)?;
                 plan.bind(&BackwardBuffers {
                     x: self.slice("x"),
                     dy: self.slice("dy"),
-                    dx: self.slice("out"),
+                    dx: Some(self.slice("out")),
+                    output: None,
+                    dresidual: None,
                     statistics: self.slice(if frozen { "still" } else { "saved" }),
                     affine: Some(self.slice("affine")),
                     grads: Some(self.slice("grads")),

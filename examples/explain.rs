@@ -6,15 +6,19 @@ use std::error::Error;
 
 use clap::{Parser, ValueEnum};
 use wgpu_norm::batch_norm::{
-    BackwardPlan, DispatchInfo, EvalPlan, Strategy, Tile, TrainPlan, Tuning,
+    BackwardOptions, BackwardPlan, DispatchInfo, Epilogue, EvalOptions, EvalPlan, Strategy, Tile,
+    TrainPlan, Tuning,
 };
-use wgpu_norm::{BatchNormConfig, Gpu, Shape};
+use wgpu_norm::{BatchNormConfig, Gpu, Problem};
 
 #[derive(Parser)]
 struct Arguments {
     /// A problem line.
     #[arg(default_value = "n32c64h56w56 nchw")]
-    problem: Shape,
+    problem: Problem,
+    /// What follows the normalization.
+    #[arg(long, value_enum, default_value_t = Follows::Identity)]
+    epilogue: Follows,
     /// Which pass to plan.
     #[arg(long, value_enum, default_value_t = Pass::Train)]
     pass: Pass,
@@ -37,6 +41,23 @@ enum Pass {
     FrozenBackward,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Follows {
+    Identity,
+    Relu,
+    AddRelu,
+}
+
+impl From<Follows> for Epilogue {
+    fn from(follows: Follows) -> Self {
+        match follows {
+            Follows::Identity => Self::Identity,
+            Follows::Relu => Self::Relu,
+            Follows::AddRelu => Self::AddRelu,
+        }
+    }
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let tuning = Tuning {
@@ -44,13 +65,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         tile: arguments.tile.as_deref().map(tile).transpose()?,
     };
     let gpu = Gpu::open()?;
-    let (kernels, shape) = (gpu.kernels(), arguments.problem);
-    let config = BatchNormConfig::new(shape.channels());
-    println!("{shape} on {}", gpu.adapter_name());
+    let (kernels, problem) = (gpu.kernels(), arguments.problem);
+    let config = BatchNormConfig::new(problem.shape.channels()).epilogue(arguments.epilogue.into());
+    println!("{problem} on {}", gpu.adapter_name());
     println!("{:?}", kernels.caps());
     match arguments.pass {
         Pass::Train => {
-            let plan = TrainPlan::with_tuning(kernels, shape, &config, tuning)?;
+            let plan = TrainPlan::with_tuning(kernels, problem, &config, tuning)?;
             println!(
                 "scratch {} bytes, saved {} bytes",
                 plan.scratch_bytes(),
@@ -59,15 +80,22 @@ fn main() -> Result<(), Box<dyn Error>> {
             print(plan.dispatches(), arguments.wgsl);
         }
         Pass::Eval => {
-            let plan = EvalPlan::with_tuning(kernels, shape, &config, tuning)?;
+            let options = EvalOptions {
+                tuning,
+                ..EvalOptions::default()
+            };
+            let plan = EvalPlan::with_options(kernels, problem, &config, options)?;
             println!("scratch {} bytes", plan.scratch_bytes());
             print(plan.dispatches(), arguments.wgsl);
         }
         Pass::Backward | Pass::FrozenBackward => {
-            let plan = match arguments.pass {
-                Pass::Backward => BackwardPlan::with_tuning(kernels, shape, &config, tuning)?,
-                _ => BackwardPlan::frozen_with_tuning(kernels, shape, &config, tuning)?,
+            let frozen = matches!(arguments.pass, Pass::FrozenBackward);
+            let options = BackwardOptions {
+                frozen,
+                tuning,
+                ..BackwardOptions::default()
             };
+            let plan = BackwardPlan::with_options(kernels, problem, &config, options)?;
             println!("scratch {} bytes", plan.scratch_bytes());
             print(plan.dispatches(), arguments.wgsl);
         }

@@ -66,6 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let train = train.bind(&TrainBuffers {
         x: x.slice(..),
         y: y.slice(..),
+        residual: None,
         affine: Some(affine.slice(..)),
         running: Some(running.slice(..)),
         saved: saved.slice(..),
@@ -74,7 +75,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let backward = backward.bind(&BackwardBuffers {
         x: x.slice(..),
         dy: y.slice(..),
-        dx: dx.slice(..),
+        dx: Some(dx.slice(..)),
+        output: None,
+        dresidual: None,
         statistics: saved.slice(..),
         affine: Some(affine.slice(..)),
         grads: Some(grads.slice(..)),

@@ -85,6 +85,14 @@ pub enum PlanError {
         /// What stands in the way.
         reason: &'static str,
     },
+    /// A combination of options that does not exist.
+    #[error("{field}: {reason}")]
+    Unsupported {
+        /// The option at fault.
+        field: &'static str,
+        /// What stands in the way, and what to do.
+        reason: &'static str,
+    },
     /// A tile was forced that no kernel can run.
     #[error("tile: {reason}, got workgroup {workgroup}, lanes {lanes}")]
     Tile {
@@ -274,6 +282,12 @@ pub enum TensorError {
         expected: String,
         /// The shape it has.
         got: String,
+    },
+    /// A residual for a layer that adds none, or none for one that does.
+    #[error("residual: {problem}")]
+    Residual {
+        /// What is wrong.
+        problem: &'static str,
     },
     /// A tensor of another device.
     #[error(

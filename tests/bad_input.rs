@@ -226,6 +226,7 @@ impl Bench {
         TrainBuffers {
             x: self.x.slice(..),
             y: self.y.slice(..8192),
+            residual: None,
             affine: Some(self.affine.slice(..)),
             running: Some(self.running.slice(..)),
             saved: self.saved.slice(..),
@@ -288,6 +289,7 @@ fn buffers() {
     ));
     let error = bench.error(TrainBuffers {
         y: bench.y.slice(4..8196),
+        residual: None,
         ..good
     });
     assert!(matches!(
@@ -387,6 +389,7 @@ fn buffers_that_the_configuration_has_no_use_for() {
     let good = TrainBuffers {
         x: x.slice(..),
         y: y.slice(..),
+        residual: None,
         affine: None,
         running: None,
         saved: saved.slice(..),
@@ -413,7 +416,9 @@ fn buffers_that_the_configuration_has_no_use_for() {
         .bind(&BackwardBuffers {
             x: x.slice(..),
             dy: x.slice(..),
-            dx: y.slice(..),
+            dx: Some(y.slice(..)),
+            output: None,
+            dresidual: None,
             statistics: saved.slice(..),
             affine: None,
             grads: Some(extra.slice(..)),
@@ -425,7 +430,8 @@ fn buffers_that_the_configuration_has_no_use_for() {
     let error = plan
         .bind(&EvalBuffers {
             x: x.slice(..),
-            y: y.slice(..),
+            y: Some(y.slice(..)),
+            residual: None,
             affine: None,
             running: None,
             saved: None,

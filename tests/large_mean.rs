@@ -58,6 +58,7 @@ fn at_a_mean_of_ten_thousand_deviations_y_is_as_exact_as_torch() {
             .bind(&wgpu_norm::batch_norm::TrainBuffers {
                 x: x.slice(..),
                 y: y.slice(..),
+                residual: None,
                 affine: None,
                 running: None,
                 saved: saved.slice(..),

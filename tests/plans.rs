@@ -36,6 +36,7 @@ fn bind(gpu: &Gpu, shape: Shape, config: &BatchNormConfig, x: &[f32], tuning: Tu
         .bind(&TrainBuffers {
             x: x.slice(..),
             y: y.slice(..),
+            residual: None,
             affine: Some(affine.slice(..)),
             running: Some(running.slice(..)),
             saved: saved.slice(..),
@@ -144,7 +145,9 @@ fn forward_and_backward_follow_each_other_in_one_pass() {
         .bind(&BackwardBuffers {
             x: x_buffer.slice(..),
             dy: train.y.slice(..),
-            dx: dx.slice(..),
+            dx: Some(dx.slice(..)),
+            output: None,
+            dresidual: None,
             statistics: train.saved.slice(..),
             affine: Some(affine.slice(..)),
             grads: Some(grads.slice(..)),
@@ -205,7 +208,8 @@ fn all_buffers_may_be_slices_of_few() {
     let step = plan
         .bind(&EvalBuffers {
             x: read.slice(0..96),
-            y: y.slice(..),
+            y: Some(y.slice(..)),
+            residual: None,
             affine: Some(read.slice(256..288)),
             running: Some(read.slice(512..560)),
             saved: None,

@@ -59,6 +59,7 @@ impl Norm {
         let step = self.training.bind(&TrainBuffers {
             x: x.slice(..),
             y: y.slice(..),
+            residual: None,
             affine: Some(self.affine.value.slice(..)),
             running: Some(self.running.slice(..)),
             saved: self.saved.slice(..),
@@ -76,7 +77,8 @@ impl Norm {
         let scratch = scratch(gpu, plan.scratch_bytes());
         let step = plan.bind(&EvalBuffers {
             x: x.slice(..),
-            y: y.slice(..),
+            y: Some(y.slice(..)),
+            residual: None,
             affine: Some(self.affine.value.slice(..)),
             running: Some(self.running.slice(..)),
             saved: None,
@@ -100,7 +102,9 @@ impl Norm {
         let step = plan.bind(&BackwardBuffers {
             x: x.slice(..),
             dy: dy.slice(..),
-            dx: dx.slice(..),
+            dx: Some(dx.slice(..)),
+            output: None,
+            dresidual: None,
             statistics: self.saved.slice(..),
             affine: Some(self.affine.value.slice(..)),
             grads: Some(self.affine.gradient.slice(..)),

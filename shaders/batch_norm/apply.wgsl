@@ -1,32 +1,11 @@
-// y = x_hat * weight + bias along a lane's walk. The kernel binds `x`, `affine` and `y`.
+// y = epilogue(x_hat * weight + bias) along a lane's walk. The kernel binds `affine`.
 
-#import affine
-#import standardize
-#import layout
-#import element
+#import coefficients
+#import values
+#import epilogue
 
-struct Coefficients {
-    mean: vec4<f32>,
-    scale: vec4<f32>,
-    bias: vec4<f32>,
-}
-
-fn coefficients(channels: vec4<u32>, statistics: Statistics) -> Coefficients {
-    let scale = statistics.inv_std * weights(channels);
-    // What rounding left out of the mean moves all values alike.
-    return Coefficients(statistics.mean, scale, biases(channels) - statistics.residual * scale);
-}
-
-fn normalized(x: vec4<f32>, c: Coefficients) -> StorageVector {
-    return encode((x - c.mean) * c.scale + c.bias);
-}
-
-fn choose(own: Coefficients, beyond: Coefficients, which: vec4<bool>) -> Coefficients {
-    return Coefficients(
-        select(own.mean, beyond.mean, which),
-        select(own.scale, beyond.scale, which),
-        select(own.bias, beyond.bias, which),
-    );
+fn apply_at(vector: u32, x: vec4<f32>, c: Coefficients) {
+    store_y(vector, finish(vector, normalized(x, c)));
 }
 
 // `beyond` serves the components that belong to the channel after the lane's own.
@@ -48,17 +27,17 @@ fn apply(walk: Walk, own: Coefficients, beyond: Coefficients) {
             let x1 = decode(x[v1]);
             let x2 = decode(x[v2]);
             let x3 = decode(x[v3]);
-            y[v0] = normalized(x0, own);
-            y[v1] = normalized(x1, own);
-            y[v2] = normalized(x2, own);
-            y[v3] = normalized(x3, own);
+            apply_at(v0, x0, own);
+            apply_at(v1, x1, own);
+            apply_at(v2, x2, own);
+            apply_at(v3, x3, own);
         }
     }
     for (; item < walk.end; item += step) {
         let at = place(walk, cursor, true);
         cursor = cursor_next(cursor);
         if at.owned {
-            y[at.vector] = normalized(decode(x[at.vector]), choose(own, beyond, at.beyond));
+            apply_at(at.vector, decode(x[at.vector]), choose(own, beyond, at.beyond));
         }
     }
 }

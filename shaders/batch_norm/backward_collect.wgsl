@@ -1,13 +1,21 @@
-// The sums of dy and x_hat * dy along a lane's walk. The kernel binds `x` and `dy`.
+// The sums of the incoming gradient g and of x_hat * g along a lane's walk. The kernel binds `x`.
 
-#import standardize
+#import backward_coefficients
+#import incoming
 #import layout
 #import element
 #import monoid
 
-fn collect_backward(walk: Walk, statistics: Statistics) -> Partial {
+// What the vector at one place adds.
+fn sums_at(at: Place, x: vec4<f32>, gradient: vec4<f32>, statistics: Statistics) -> Partial {
+    // Selected, not multiplied by zero: what is outside may be NaN.
+    let inside = select(vec4(0.0), gradient, at.inside);
+    let x_hat = select(vec4(0.0), standardize(x, statistics), at.inside);
+    return Partial(inside, x_hat * inside);
+}
+
+fn collect_backward(walk: Walk, own: BackwardCoefficients) -> Partial {
     let step = params.geometry.step;
-    let zero = vec4(0.0);
     var total = identity();
     var cursor = cursor_at(walk);
     for (var item = walk.item; item < walk.end; item += 2u * step) {
@@ -17,11 +25,10 @@ fn collect_backward(walk: Walk, statistics: Statistics) -> Partial {
         cursor = cursor_next(cursor);
         let x0 = decode(x[p0.vector]);
         let x1 = decode(x[p1.vector]);
-        let dy0 = select(zero, decode(dy[p0.vector]), p0.inside);
-        let dy1 = select(zero, decode(dy[p1.vector]), p1.inside);
-        let x_hat0 = select(zero, standardize(x0, statistics), p0.inside);
-        let x_hat1 = select(zero, standardize(x1, statistics), p1.inside);
-        total = combine(total, Partial(dy0 + dy1, x_hat0 * dy0 + x_hat1 * dy1));
+        let g0 = incoming(p0, x0, own.forward);
+        let g1 = incoming(p1, x1, own.forward);
+        let pair = combine(sums_at(p0, x0, g0, own.statistics), sums_at(p1, x1, g1, own.statistics));
+        total = combine(total, pair);
     }
     return total;
 }

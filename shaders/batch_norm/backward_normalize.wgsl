@@ -5,11 +5,9 @@
 #import workgroup
 
 @group(0) @binding(1) var<storage, read> x: array<StorageVector>;
-@group(0) @binding(2) var<storage, read> dy: array<StorageVector>;
 @group(0) @binding(3) var<storage, read> statistics: array<f32>;
 @group(0) @binding(4) var<storage, read> affine: array<f32>;
 @group(0) @binding(5) var<storage, read> scratch: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dx: array<StorageVector>;
 
 // Frozen statistics need no means, and nobody has left any.
 fn means(row: u32, channels: vec4<u32>) -> vec4<f32> {
@@ -21,12 +19,8 @@ fn means(row: u32, channels: vec4<u32>) -> vec4<f32> {
 }
 
 fn known_coefficients(channels: vec4<u32>) -> BackwardCoefficients {
-    return backward_coefficients(
-        channels,
-        known_statistics(channels),
-        means(0u, channels),
-        means(1u, channels),
-    );
+    let known = backward_coefficients(channels, known_statistics(channels));
+    return coupled(known, means(0u, channels), means(1u, channels));
 }
 
 @compute @workgroup_size(WORKGROUP)

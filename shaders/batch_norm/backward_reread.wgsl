@@ -8,11 +8,9 @@
 #import known_statistics
 
 @group(0) @binding(1) var<storage, read> x: array<StorageVector>;
-@group(0) @binding(2) var<storage, read> dy: array<StorageVector>;
 @group(0) @binding(3) var<storage, read> statistics: array<f32>;
 @group(0) @binding(4) var<storage, read> affine: array<f32>;
 @group(0) @binding(5) var<storage, read_write> grads: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dx: array<StorageVector>;
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_reread(
@@ -26,7 +24,7 @@ fn backward_reread(
     }
     let lane_walk = walk(work, lane);
     let unit_channels = channels(lane_walk);
-    let known = known_statistics(unit_channels);
+    let known = backward_coefficients(unit_channels, known_statistics(unit_channels));
     var total = block_reduce(lane, collect_backward(lane_walk, known), params.geometry.width);
     if UNIT_IS_CHANNEL {
         total = fold(total);
@@ -40,12 +38,7 @@ fn backward_reread(
             }
         }
     }
-    let own = backward_coefficients(
-        unit_channels,
-        known,
-        total.dy * params.inverse_count,
-        total.x_hat_dy * params.inverse_count,
-    );
+    let own = coupled(known, total.dy * params.inverse_count, total.x_hat_dy * params.inverse_count);
     // The plan takes this kernel only where no vector meets two channels.
     apply_backward(lane_walk, own, own);
 }

@@ -4,12 +4,24 @@
 #import params
 #import monoid
 
+// What the caller has gathered so far, if this is to be added to it.
+fn accumulated(at: u32) -> f32 {
+    if has(ACCUMULATE) {
+        return grads[at];
+    }
+    return 0.0;
+}
+
 // Writes the gradients of one channel, component `c` of the total. One invocation does it.
 fn settle_backward(channel: u32, total: Partial, c: u32) {
+    if !has(PARAMETERS) {
+        return;
+    }
     if has(HAS_WEIGHT) {
-        grads[channel] = total.x_hat_dy[c];
+        grads[channel] = accumulated(channel) + total.x_hat_dy[c];
     }
     if has(HAS_BIAS) {
-        grads[channel + select(0u, params.geometry.channels, has(HAS_WEIGHT))] = total.dy[c];
+        let at = channel + select(0u, params.geometry.channels, has(HAS_WEIGHT));
+        grads[at] = accumulated(at) + total.dy[c];
     }
 }

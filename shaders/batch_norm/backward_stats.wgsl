@@ -6,9 +6,9 @@
 #import store_partial
 
 @group(0) @binding(1) var<storage, read> x: array<StorageVector>;
-@group(0) @binding(2) var<storage, read> dy: array<StorageVector>;
 @group(0) @binding(3) var<storage, read> statistics: array<f32>;
-@group(0) @binding(4) var<storage, read_write> scratch: array<f32>;
+@group(0) @binding(4) var<storage, read> affine: array<f32>;
+@group(0) @binding(7) var<storage, read_write> scratch: array<f32>;
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_stats(
@@ -21,7 +21,8 @@ fn backward_stats(
         return;
     }
     let lane_walk = walk(work, lane);
-    let mine = collect_backward(lane_walk, known_statistics(channels(lane_walk)));
+    let own = channels(lane_walk);
+    let mine = collect_backward(lane_walk, backward_coefficients(own, known_statistics(own)));
     let total = block_reduce(lane, mine, params.geometry.width);
     let column = lane_walk.unit * params.geometry.width + lane;
     if lane < params.geometry.width && column < params.partial_columns {

@@ -6,11 +6,9 @@
 #import settle
 #import apply
 
-@group(0) @binding(1) var<storage, read> x: array<StorageVector>;
-@group(0) @binding(2) var<storage, read> affine: array<f32>;
-@group(0) @binding(3) var<storage, read_write> running: array<u32>;
-@group(0) @binding(4) var<storage, read_write> saved: array<f32>;
-@group(0) @binding(5) var<storage, read_write> y: array<StorageVector>;
+@group(0) @binding(3) var<storage, read> affine: array<f32>;
+@group(0) @binding(5) var<storage, read_write> running: array<u32>;
+@group(0) @binding(6) var<storage, read_write> saved: array<f32>;
 
 @compute @workgroup_size(WORKGROUP)
 fn forward_reread(

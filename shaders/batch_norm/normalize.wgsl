@@ -4,10 +4,8 @@
 #import known_statistics
 #import workgroup
 
-@group(0) @binding(1) var<storage, read> x: array<StorageVector>;
-@group(0) @binding(2) var<storage, read> statistics: array<f32>;
 @group(0) @binding(3) var<storage, read> affine: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<StorageVector>;
+@group(0) @binding(5) var<storage, read> statistics: array<f32>;
 
 @compute @workgroup_size(WORKGROUP)
 fn normalize(

@@ -6,13 +6,15 @@ const HAS_WEIGHT = 1u;
 const HAS_BIAS = 2u;
 const TRACK = 4u;
 const CUMULATIVE = 8u;
+const PARAMETERS = 16u;
+const ACCUMULATE = 32u;
 
 // The statistics are the running ones (mean, variance), not a batch's (mean, inv_std, residual).
 override FROZEN: bool = false;
 
 struct Params {
     geometry: Geometry,
-    // HAS_WEIGHT and the like.
+    // HAS_WEIGHT and the like. PARAMETERS: their gradients are wanted; ACCUMULATE: added to what is there.
     flags: u32,
     eps: f32,
     momentum: f32,

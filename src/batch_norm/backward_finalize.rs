@@ -9,8 +9,8 @@ use crate::gpu::program::{Dispatch, Field};
 pub const HEAD_ROWS: u32 = 2;
 
 pub fn dispatch(pass: &Pass<'_>, params: Params) -> Dispatch<Params> {
-    let bindings = vec![pass.write(Field::Scratch), pass.write(Field::Grads)];
-    pass.dispatch("backward_finalize", Some("sums"), params, bindings)
+    let bindings = vec![pass.write(Field::Scratch), pass.write_grads()];
+    pass.dispatch("backward_finalize", &[("monoid", "sums")], params, bindings)
 }
 
 #[cfg(test)]

@@ -1,24 +1,32 @@
 //! `backward_normalize.wgsl`: dx by statistics and sums that are known.
 
+use super::options::Destination;
 use super::params::Params;
 use super::plan::Pass;
 use crate::gpu::program::{Dispatch, Field};
 use crate::shared::walk::Geometry;
 
-pub fn dispatch(pass: &Pass<'_>, geometry: Geometry) -> Dispatch<Params> {
+/// Where an epilogue adds, the incoming gradient has been left in `dresidual` by the pass before.
+pub fn dispatch(pass: &Pass<'_>, dx: Destination, geometry: Geometry) -> Dispatch<Params> {
+    let (gradients, dy, dx) = pass.gradients(dx, &geometry);
     let bindings = vec![
         pass.read_window(Field::X, &geometry),
-        pass.read_window(Field::Dy, &geometry),
+        dy,
         pass.read(Field::Statistics),
         pass.read(Field::Affine),
         pass.read(Field::Scratch),
-        pass.write_window(Field::Dx, &geometry),
+        dx,
     ];
-    let params = Params {
-        geometry,
-        ..pass.params
-    };
-    pass.dispatch("backward_normalize", None, params, bindings)
+    let choices = [gradients, pass.incoming_again()];
+    pass.dispatch(
+        "backward_normalize",
+        &choices,
+        Params {
+            geometry,
+            ..pass.params
+        },
+        bindings,
+    )
 }
 
 #[cfg(test)]

@@ -1,24 +1,31 @@
 //! `backward_reread.wgsl`: the whole backward pass of one unit.
 
+use super::options::Destination;
 use super::params::Params;
 use super::plan::Pass;
 use crate::gpu::program::{Dispatch, Field};
 use crate::shared::walk::Geometry;
 
-pub fn dispatch(pass: &Pass<'_>, geometry: Geometry) -> Dispatch<Params> {
+pub fn dispatch(pass: &Pass<'_>, dx: Destination, geometry: Geometry) -> Dispatch<Params> {
+    let (gradients, dy, dx) = pass.gradients(dx, &geometry);
     let bindings = vec![
         pass.read_window(Field::X, &geometry),
-        pass.read_window(Field::Dy, &geometry),
+        dy,
         pass.read(Field::Statistics),
         pass.read(Field::Affine),
-        pass.write(Field::Grads),
-        pass.write_window(Field::Dx, &geometry),
+        pass.write_grads(),
+        dx,
     ];
-    let params = Params {
-        geometry,
-        ..pass.params
-    };
-    pass.dispatch("backward_reread", Some("sums"), params, bindings)
+    let choices = [("monoid", "sums"), gradients, pass.incoming()];
+    pass.dispatch(
+        "backward_reread",
+        &choices,
+        Params {
+            geometry,
+            ..pass.params
+        },
+        bindings,
+    )
 }
 
 #[cfg(test)]
@@ -27,7 +34,7 @@ pub fn twin(run: &mut super::twin::Run<'_>) {
         let lanes = run.lanes(work);
         let sums = lanes
             .iter()
-            .map(|lane| run.collect_backward(lane, &run.known_statistics(lane.channels())))
+            .map(|lane| run.collect_backward(lane))
             .collect();
         let totals = run.reduce(sums);
         for (lane, total) in lanes.iter().zip(&totals) {

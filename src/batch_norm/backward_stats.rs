@@ -8,13 +8,23 @@ use crate::gpu::program::{Dispatch, Field};
 pub const FIELDS: u64 = 2;
 
 pub fn dispatch(pass: &Pass<'_>, params: Params) -> Dispatch<Params> {
+    let geometry = &params.geometry;
+    let [output, dresidual] = pass.residual_of_backward(geometry);
     let bindings = vec![
-        pass.read_window(Field::X, &params.geometry),
-        pass.read_window(Field::Dy, &params.geometry),
+        pass.read_window(Field::X, geometry),
+        pass.read_window(Field::Dy, geometry),
         pass.read(Field::Statistics),
+        pass.read(Field::Affine),
+        output,
+        dresidual,
         pass.write(Field::Scratch),
     ];
-    pass.dispatch("backward_stats", Some("sums"), params, bindings)
+    let choices = [
+        ("monoid", "sums"),
+        ("gradients", "gradients_read"),
+        pass.incoming(),
+    ];
+    pass.dispatch("backward_stats", &choices, params, bindings)
 }
 
 #[cfg(test)]
@@ -23,9 +33,10 @@ pub fn twin(run: &mut super::twin::Run<'_>) {
         let lanes = run.lanes(work);
         let sums = lanes
             .iter()
-            .map(|lane| run.collect_backward(lane, &run.known_statistics(lane.channels())))
+            .map(|lane| run.collect_backward(lane))
             .collect();
         run.store_partials(work, sums);
+        lanes.iter().for_each(|lane| run.leave_dresidual(lane));
     }
 }
 

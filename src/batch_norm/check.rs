@@ -2,6 +2,7 @@
 //! programs on the device.
 
 use super::config::BatchNormConfig;
+use super::options::{BackwardOptions, Destination, Epilogue, EvalOptions, ParameterGradients};
 use super::params::Params;
 use super::plan;
 use super::tuning::{Strategy, Tuning};
@@ -67,9 +68,61 @@ const TILES: [Tile; 3] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Train,
-    Eval,
-    Backward,
-    FrozenBackward,
+    Eval(Destination),
+    Backward {
+        frozen: bool,
+        dx: Option<Destination>,
+        parameters: ParameterGradients,
+    },
+}
+
+impl Mode {
+    const ALL: [Self; 11] = [
+        Self::Train,
+        Self::Eval(Destination::Apart),
+        Self::backward(
+            false,
+            Some(Destination::Apart),
+            ParameterGradients::Overwrite,
+        ),
+        Self::backward(
+            true,
+            Some(Destination::Apart),
+            ParameterGradients::Overwrite,
+        ),
+        Self::Eval(Destination::InPlace),
+        Self::backward(
+            false,
+            Some(Destination::InPlace),
+            ParameterGradients::Accumulate,
+        ),
+        Self::backward(
+            true,
+            Some(Destination::InPlace),
+            ParameterGradients::Accumulate,
+        ),
+        Self::backward(false, None, ParameterGradients::Overwrite),
+        Self::backward(true, None, ParameterGradients::Accumulate),
+        Self::backward(false, Some(Destination::Apart), ParameterGradients::Skip),
+        Self::backward(true, Some(Destination::Apart), ParameterGradients::Skip),
+    ];
+
+    const fn backward(
+        frozen: bool,
+        dx: Option<Destination>,
+        parameters: ParameterGradients,
+    ) -> Self {
+        Self::Backward {
+            frozen,
+            dx,
+            parameters,
+        }
+    }
+
+    /// Whether the mode is in the four of which every case is run; of the others, a sample is.
+    fn is_basic(self) -> bool {
+        Self::ALL[..4].contains(&self)
+    }
 }
 
 /// A problem, and how it is forced to be solved.
@@ -86,6 +139,7 @@ pub struct Case {
 /// Every shape in both layouts, with every strategy, tile, mode, storage type and option that it can be had with.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
+    let mut turn = 0;
     for shape in shapes() {
         let config = BatchNormConfig::new(shape.channels());
         let options = [
@@ -95,23 +149,20 @@ pub fn cases() -> Vec<Case> {
             config.affine(false).track_running_stats(false),
             config.affine(false).eps(0.5),
         ];
-        let modes = [
-            Mode::Train,
-            Mode::Eval,
-            Mode::Backward,
-            Mode::FrozenBackward,
-        ];
         for (strategy, tile) in product(&Strategy::ALL, &TILES) {
-            for (mode, dtype) in product(&modes, &Dtype::ALL) {
-                for (index, (config, max_binding)) in
-                    product(&options, &[1 << 27, 1024]).into_iter().enumerate()
-                {
-                    // What options differ in does not depend on the storage type; they take turns.
-                    if dtype == Dtype::F32 || index % 3 == cases.len() % 3 {
+            for ((mode, epilogue), dtype) in
+                product(&product(&Mode::ALL, &Epilogue::ALL), &Dtype::ALL)
+            {
+                for (config, max_binding) in product(&options, &[1 << 27, 1024]) {
+                    let plain = dtype == Dtype::F32 && epilogue == Epilogue::Identity;
+                    turn += 1;
+                    // The turns come to every combination of two settings, on one shape or another.
+                    let basic = plain && mode.is_basic() && (max_binding > 1024 || turn % 4 == 0);
+                    if basic || turn % 61 == 0 {
                         cases.push(Case {
                             shape,
                             dtype,
-                            config,
+                            config: config.epilogue(epilogue),
                             tuning: Tuning {
                                 strategy: Some(strategy),
                                 tile: Some(tile),
@@ -186,15 +237,27 @@ impl Case {
         let (config, tuning) = (&self.config, self.tuning);
         let program = match self.mode {
             Mode::Train => plan::train(&caps, problem, config, tuning),
-            Mode::Eval => plan::eval(&caps, problem, config, tuning),
-            Mode::Backward => plan::backward(&caps, problem, config, tuning, false),
-            Mode::FrozenBackward => plan::backward(&caps, problem, config, tuning, true),
+            Mode::Eval(y) => plan::eval(&caps, problem, config, EvalOptions { y, tuning }),
+            Mode::Backward {
+                frozen,
+                dx,
+                parameters,
+            } => {
+                let options = BackwardOptions {
+                    frozen,
+                    dx,
+                    parameters,
+                    tuning,
+                };
+                plan::backward(&caps, problem, config, options)
+            }
         };
         match program {
             Ok(program) => Some(program),
             Err(
                 PlanError::Strategy { .. }
                 | PlanError::NoRunningStatistics
+                | PlanError::Unsupported { .. }
                 | PlanError::TooFewValues { .. }
                 // Parameters larger than the small binding.
                 | PlanError::Limit { .. },
@@ -271,10 +334,60 @@ impl Case {
             .collect()
     }
 
+    /// Where ReLU's input is too near zero to tell its side in f32, no gradient comes in.
     fn dy(&self) -> Vec<f64> {
-        noise(2, self.elements())
-            .map(|v| self.stored(v + 0.25))
+        let noise = noise(2, self.elements()).map(|v| self.stored(v + 0.25));
+        let clear = |near: &f64| near.abs() > 1e-3 || self.config.epilogue != Epilogue::Relu;
+        noise
+            .zip(self.before_relu())
+            .map(|(dy, v)| if clear(&v) { dy } else { 0.0 })
             .collect()
+    }
+
+    fn residual(&self) -> Vec<f64> {
+        noise(10, self.elements())
+            .map(|v| self.stored(2.0 * v))
+            .collect()
+    }
+
+    /// The gradients that the caller has gathered.
+    fn gathered(&self) -> Vec<f64> {
+        noise(11, self.config.affine_rows() * self.config.num_features)
+            .map(round)
+            .collect()
+    }
+
+    fn is_frozen(&self) -> bool {
+        let tracks = self.config.track_running_stats;
+        matches!(self.mode, Mode::Backward { frozen: true, .. })
+            || (matches!(self.mode, Mode::Eval(_)) && tracks)
+    }
+
+    /// What the epilogue's ReLU is applied to, or without one the output.
+    fn before_relu(&self) -> Vec<f64> {
+        let (shape, x, eps) = (self.shape, self.x(), f64::from(self.config.eps));
+        let (weight, bias) = (self.weight(), self.bias());
+        let (weight, bias) = (weight.as_deref(), bias.as_deref());
+        let mut y = if self.is_frozen() {
+            oracle::eval(shape, &x, &self.running(), weight, bias, eps)
+        } else {
+            oracle::train(shape, &x, weight, bias, eps).y
+        };
+        if self.config.epilogue.adds() {
+            y.iter_mut()
+                .zip(self.residual())
+                .for_each(|(y, residual)| *y += residual);
+        }
+        y
+    }
+
+    /// The forward pass's output.
+    fn output(&self) -> Vec<f64> {
+        let mut y = self.before_relu();
+        if self.config.epilogue != Epilogue::Identity {
+            y.iter_mut().for_each(|y| *y = y.max(0.0));
+        }
+        y
     }
 
     fn weight(&self) -> Option<Vec<f64>> {
@@ -320,7 +433,16 @@ impl Case {
                     let batches = vec![running.num_batches_tracked as f64; running.mean.len()];
                     [running.mean.clone(), running.var.clone(), batches].concat()
                 }
-                Field::Statistics if self.mode == Mode::FrozenBackward => {
+                Field::Residual => self.residual(),
+                Field::Output => self.output().into_iter().map(|y| self.stored(y)).collect(),
+                Field::Grads => match self.mode {
+                    Mode::Backward {
+                        parameters: ParameterGradients::Accumulate,
+                        ..
+                    } => self.gathered(),
+                    _ => vec![f64::NAN; need.bytes as usize / 4],
+                },
+                Field::Statistics if self.is_frozen() => {
                     [running.mean.clone(), running.var.clone()].concat()
                 }
                 Field::Statistics => {
@@ -332,8 +454,8 @@ impl Case {
                     let mean = forward.mean.iter().copied().map(round).collect();
                     [mean, forward.inv_std.clone(), residual].concat()
                 }
-                Field::Y | Field::Dx => vec![f64::NAN; self.elements()],
-                Field::Grads | Field::Saved | Field::Scratch => {
+                Field::Y | Field::Dx | Field::Dresidual => vec![f64::NAN; self.elements()],
+                Field::Saved | Field::Scratch => {
                     vec![f64::NAN; need.bytes as usize / 4]
                 }
             };
@@ -345,23 +467,21 @@ impl Case {
     /// What the oracle says the program leaves.
     fn expected(&self) -> Vec<(Field, Vec<f64>)> {
         let (shape, x, eps) = (self.shape, self.x(), f64::from(self.config.eps));
-        let (weight, bias) = (self.weight(), self.bias());
-        let (weight, bias) = (weight.as_deref(), bias.as_deref());
         let mut running = self.running();
-        let by_batch = |field| {
-            let forward = oracle::train(shape, &x, weight, bias, eps);
-            let saved = [
-                forward.mean.clone(),
-                forward.inv_std.clone(),
-                vec![0.0; forward.mean.len()],
-            ];
-            (forward, (field, saved.concat()))
-        };
         match self.mode {
-            Mode::Train => {
-                let (forward, saved) = by_batch(Field::Saved);
-                let mut expected = vec![(Field::Y, forward.y.clone()), saved];
-                if self.config.track_running_stats {
+            Mode::Eval(y) if self.is_frozen() => {
+                let y = match y {
+                    Destination::Apart => Field::Y,
+                    Destination::InPlace => Field::X,
+                };
+                vec![(y, self.output())]
+            }
+            Mode::Train | Mode::Eval(_) => {
+                let forward = oracle::train(shape, &x, None, None, eps);
+                let none = vec![0.0; forward.mean.len()];
+                let saved = [forward.mean.clone(), forward.inv_std.clone(), none].concat();
+                let mut expected = vec![(Field::Y, self.output()), (Field::Saved, saved)];
+                if self.mode == Mode::Train && self.config.track_running_stats {
                     let values = shape.values_per_channel().expect("a small shape") as u64;
                     running.update(&forward, values, self.config.momentum.map(f64::from));
                     let batches = vec![running.num_batches_tracked as f64; running.mean.len()];
@@ -372,29 +492,49 @@ impl Case {
                 }
                 expected
             }
-            Mode::Eval if !self.config.track_running_stats => {
-                let (forward, saved) = by_batch(Field::Saved);
-                vec![(Field::Y, forward.y), saved]
-            }
-            Mode::Eval => vec![(
-                Field::Y,
-                oracle::eval(shape, &x, &running, weight, bias, eps),
-            )],
-            Mode::Backward | Mode::FrozenBackward => {
-                let dy = self.dy();
-                let gradients = if self.mode == Mode::Backward {
-                    oracle::backward(shape, &x, &dy, weight, eps)
+            Mode::Backward { dx, parameters, .. } => {
+                let mut incoming = self.dy();
+                let before = match self.config.epilogue {
+                    Epilogue::Identity => vec![1.0; incoming.len()],
+                    Epilogue::Relu => self.before_relu(),
+                    // As stored: what rounds to zero has not passed.
+                    Epilogue::AddRelu => {
+                        self.output().into_iter().map(|y| self.stored(y)).collect()
+                    }
+                };
+                incoming
+                    .iter_mut()
+                    .zip(before)
+                    .for_each(|(g, v)| *g = if v > 0.0 { *g } else { 0.0 });
+                let weight = self.weight();
+                let weight = weight.as_deref();
+                let gradients = if self.is_frozen() {
+                    oracle::backward_frozen(shape, &x, &incoming, &running, weight, eps)
                 } else {
-                    oracle::backward_frozen(shape, &x, &dy, &running, weight, eps)
+                    oracle::backward(shape, &x, &incoming, weight, eps)
                 };
                 let rows = [
                     self.config.weight.then_some(gradients.dweight),
                     self.config.bias.then_some(gradients.dbias),
                 ];
-                let grads: Vec<f64> = rows.into_iter().flatten().flatten().collect();
-                let mut expected = vec![(Field::Dx, gradients.dx)];
-                if !grads.is_empty() {
+                let mut grads: Vec<f64> = rows.into_iter().flatten().flatten().collect();
+                if parameters == ParameterGradients::Accumulate {
+                    grads
+                        .iter_mut()
+                        .zip(self.gathered())
+                        .for_each(|(g, before)| *g += before);
+                }
+                let mut expected = Vec::new();
+                match dx {
+                    Some(Destination::Apart) => expected.push((Field::Dx, gradients.dx)),
+                    Some(Destination::InPlace) => expected.push((Field::Dy, gradients.dx)),
+                    None => {}
+                }
+                if parameters != ParameterGradients::Skip && !grads.is_empty() {
                     expected.push((Field::Grads, grads));
+                }
+                if self.config.epilogue.adds() {
+                    expected.push((Field::Dresidual, incoming));
                 }
                 expected
             }
@@ -407,10 +547,30 @@ impl Case {
         let ulp = f64::from(f32::EPSILON);
         let values = self.shape.values_per_channel().expect("a small shape") as f64;
         let exact = match field {
+            Field::X if self.mode == Mode::Eval(Destination::InPlace) => {
+                Bound::new(16.0 * ulp, 16.0 * ulp)
+            }
+            Field::Dy
+                if matches!(
+                    self.mode,
+                    Mode::Backward {
+                        dx: Some(Destination::InPlace),
+                        ..
+                    }
+                ) =>
+            {
+                Bound::new(32.0 * ulp, 32.0 * ulp * self.largest_inv_std())
+            }
             Field::Y | Field::Saved | Field::Running => Bound::new(16.0 * ulp, 16.0 * ulp),
             Field::Dx => Bound::new(32.0 * ulp, 32.0 * ulp * self.largest_inv_std()),
             Field::Grads | Field::Scratch => Bound::new(16.0 * ulp, 16.0 * ulp * values),
-            Field::X | Field::Dy | Field::Affine | Field::Statistics => return Bound::EXACT,
+            Field::X
+            | Field::Dy
+            | Field::Affine
+            | Field::Statistics
+            | Field::Residual
+            | Field::Dresidual
+            | Field::Output => return Bound::EXACT,
         };
         // Storing rounds once more: by half a unit of the last place, or of the smallest subnormal.
         let (relative, absolute) = match self.dtype {
@@ -640,7 +800,7 @@ fn chained_twins_agree_with_the_oracle() {
             .unwrap();
         checked += 1;
     }
-    assert!(checked > 5000, "only {checked} cases");
+    assert!(checked > 4000, "only {checked} cases");
 }
 
 #[test]
@@ -653,5 +813,5 @@ fn programs_on_the_device_agree_with_the_oracle() {
             checked += 1;
         }
     }
-    assert!(checked > 5000, "only {checked} cases");
+    assert!(checked > 4000, "only {checked} cases");
 }

@@ -1,5 +1,6 @@
 //! What a BatchNorm layer is, in torch's words.
 
+use super::options::Epilogue;
 use crate::error::PlanError;
 use crate::shape::Shape;
 
@@ -26,6 +27,8 @@ pub struct BatchNormConfig {
     pub bias: bool,
     /// Whether running statistics are kept. Without them, `eval` normalizes by the batch's own. Default true.
     pub track_running_stats: bool,
+    /// What follows the normalization in the same pass. Default nothing.
+    pub epilogue: Epilogue,
 }
 
 impl BatchNormConfig {
@@ -38,6 +41,7 @@ impl BatchNormConfig {
             weight: true,
             bias: true,
             track_running_stats: true,
+            epilogue: Epilogue::Identity,
         }
     }
 
@@ -73,6 +77,12 @@ impl BatchNormConfig {
     /// Sets [`track_running_stats`](Self::track_running_stats).
     pub const fn track_running_stats(mut self, track: bool) -> Self {
         self.track_running_stats = track;
+        self
+    }
+
+    /// Sets [`epilogue`](Self::epilogue).
+    pub const fn epilogue(mut self, epilogue: Epilogue) -> Self {
+        self.epilogue = epilogue;
         self
     }
 

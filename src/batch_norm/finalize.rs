@@ -10,7 +10,7 @@ pub fn dispatch(pass: &Pass<'_>, params: Params) -> Dispatch<Params> {
         pass.write_running(),
         pass.write(Field::Saved),
     ];
-    pass.dispatch("finalize", Some("moments"), params, bindings)
+    pass.dispatch("finalize", &[("monoid", "moments")], params, bindings)
 }
 
 #[cfg(test)]

@@ -8,16 +8,26 @@ use crate::shared::walk::Geometry;
 pub fn dispatch(pass: &Pass<'_>, geometry: Geometry) -> Dispatch<Params> {
     let bindings = vec![
         pass.read_window(Field::X, &geometry),
+        pass.read_residual(&geometry),
         pass.read(Field::Affine),
+        pass.write_window(Field::Y, &geometry),
         pass.write_running(),
         pass.write(Field::Saved),
-        pass.write_window(Field::Y, &geometry),
     ];
-    let params = Params {
-        geometry,
-        ..pass.params
-    };
-    pass.dispatch("forward_reread", Some("moments"), params, bindings)
+    let choices = [
+        ("monoid", "moments"),
+        ("values", "values_apart"),
+        pass.epilogue(),
+    ];
+    pass.dispatch(
+        "forward_reread",
+        &choices,
+        Params {
+            geometry,
+            ..pass.params
+        },
+        bindings,
+    )
 }
 
 #[cfg(test)]

@@ -34,12 +34,14 @@ pub struct BatchNorm {
 }
 
 /// What a forward pass leaves for its backward pass, which consumes it. Holds on to the input, which must
-/// not be overwritten in between, and to 12 bytes a channel.
+/// not be overwritten in between, and to 12 bytes a channel; with an epilogue that adds, to the output too.
 #[derive(Debug)]
 #[must_use = "backward needs it; use eval where there is no backward"]
 pub struct Saved {
     layer: u64,
     x: Tensor,
+    /// The output, if backward reads it.
+    y: Option<Tensor>,
     statistics: wgpu::Buffer,
     frozen: bool,
 }
@@ -49,6 +51,8 @@ pub struct Saved {
 pub struct Gradients {
     /// With respect to the input, of its shape.
     pub dx: Tensor,
+    /// With respect to the residual, if the epilogue adds one.
+    pub dresidual: Option<Tensor>,
     config: BatchNormConfig,
     parameters: Option<wgpu::Buffer>,
 }
@@ -184,7 +188,23 @@ impl BatchNorm {
     /// [`PlanError`] for a shape that the layer cannot train on, [`TensorError`] for a tensor of another
     /// device, [`GpuError`](crate::GpuError). The running statistics have not moved then.
     pub fn train(&mut self, x: &Tensor) -> Result<(Tensor, Saved), Error> {
-        self.check_device("x", x)?;
+        self.train_by(x, None)
+    }
+
+    /// As [`train`](Self::train), for a layer whose epilogue adds `residual`, which is of `x`'s shape and type.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train).
+    pub fn train_add(&mut self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Saved), Error> {
+        self.train_by(x, Some(residual))
+    }
+
+    fn train_by(
+        &mut self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+    ) -> Result<(Tensor, Saved), Error> {
+        self.check_inputs(x, residual)?;
         let plan = TrainPlan::new(self.gpu.kernels(), x.problem(), &self.config)?;
         let y = self.like(x)?;
         let statistics = self.gpu.state_buffer("saved", plan.saved_bytes())?;
@@ -192,13 +212,15 @@ impl BatchNorm {
         let step = plan.bind(&TrainBuffers {
             x: x.buffer().slice(..),
             y: y.buffer().slice(..),
+            residual: residual.map(|tensor| tensor.buffer().slice(..)),
             affine: all(&self.affine),
             running: all(&self.running),
             saved: statistics.slice(..),
             scratch: Some(scratch.slice(..)),
         })?;
         self.submit(&step);
-        Ok((y, self.saved(x, statistics, false)))
+        let saved = self.saved(x, &y, statistics, false);
+        Ok((y, saved))
     }
 
     /// Forward outside training: normalizes by the running statistics, and changes nothing. Without
@@ -207,14 +229,27 @@ impl BatchNorm {
     /// # Errors
     /// As [`train`](Self::train).
     pub fn eval(&self, x: &Tensor) -> Result<Tensor, Error> {
-        self.check_device("x", x)?;
+        self.eval_by(x, None)
+    }
+
+    /// As [`eval`](Self::eval), for a layer whose epilogue adds `residual`.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train).
+    pub fn eval_add(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor, Error> {
+        self.eval_by(x, Some(residual))
+    }
+
+    fn eval_by(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor, Error> {
+        self.check_inputs(x, residual)?;
         let plan = EvalPlan::new(self.gpu.kernels(), x.problem(), &self.config)?;
         let y = self.like(x)?;
         let saved = self.gpu.state_buffer("saved", plan.saved_bytes())?;
         let scratch = self.gpu.state_buffer("scratch", plan.scratch_bytes())?;
         let step = plan.bind(&EvalBuffers {
             x: x.buffer().slice(..),
-            y: y.buffer().slice(..),
+            y: Some(y.buffer().slice(..)),
+            residual: residual.map(|tensor| tensor.buffer().slice(..)),
             affine: all(&self.affine),
             running: all(&self.running),
             saved: Some(saved.slice(..)),
@@ -231,11 +266,23 @@ impl BatchNorm {
     /// # Errors
     /// As [`train`](Self::train), and [`PlanError::NoRunningStatistics`].
     pub fn frozen(&self, x: &Tensor) -> Result<(Tensor, Saved), Error> {
+        self.frozen_by(x, None)
+    }
+
+    /// As [`frozen`](Self::frozen), for a layer whose epilogue adds `residual`.
+    ///
+    /// # Errors
+    /// As [`frozen`](Self::frozen).
+    pub fn frozen_add(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Saved), Error> {
+        self.frozen_by(x, Some(residual))
+    }
+
+    fn frozen_by(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<(Tensor, Saved), Error> {
         let running = self
             .running
             .as_ref()
             .ok_or(PlanError::NoRunningStatistics)?;
-        let y = self.eval(x)?;
+        let y = self.eval_by(x, residual)?;
         let statistics = self.gpu.state_buffer("saved", running.size())?;
         let mut encoder = self
             .gpu
@@ -243,7 +290,8 @@ impl BatchNorm {
             .create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(running, 0, &statistics, 0, running.size());
         self.gpu.queue().submit([encoder.finish()]);
-        Ok((y, self.saved(x, statistics, true)))
+        let saved = self.saved(x, &y, statistics, true);
+        Ok((y, saved))
     }
 
     /// The gradients of the forward pass that left `saved`, given the gradient `dy` of its output, by the
@@ -274,6 +322,7 @@ impl BatchNorm {
             BackwardPlan::new(kernels, problem, &self.config)?
         };
         let dx = self.like(&saved.x)?;
+        let dresidual = saved.y.as_ref().map(|y| self.like(y)).transpose()?;
         let parameters = match plan.grads_bytes() {
             0 => None,
             bytes => Some(self.gpu.state_buffer("gradients", bytes)?),
@@ -282,7 +331,9 @@ impl BatchNorm {
         let step = plan.bind(&BackwardBuffers {
             x: saved.x.buffer().slice(..),
             dy: dy.buffer().slice(..),
-            dx: dx.buffer().slice(..),
+            dx: Some(dx.buffer().slice(..)),
+            output: saved.y.as_ref().map(|tensor| tensor.buffer().slice(..)),
+            dresidual: dresidual.as_ref().map(|tensor| tensor.buffer().slice(..)),
             statistics: saved.statistics.slice(..),
             affine: all(&self.affine),
             grads: all(&parameters),
@@ -291,6 +342,7 @@ impl BatchNorm {
         self.submit(&step);
         Ok(Gradients {
             dx,
+            dresidual,
             config: self.config,
             parameters,
         })
@@ -394,6 +446,33 @@ impl BatchNorm {
         Err(TensorError::State { field, problem })
     }
 
+    /// Does the residual fit the layer and the input?
+    fn check_inputs(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<(), TensorError> {
+        self.check_device("x", x)?;
+        let Some(residual) = residual else {
+            return match self.config.epilogue.adds() {
+                true => Err(TensorError::Residual {
+                    problem: "is missing; use the method ending in _add",
+                }),
+                false => Ok(()),
+            };
+        };
+        if !self.config.epilogue.adds() {
+            return Err(TensorError::Residual {
+                problem: "is given, but the epilogue adds nothing",
+            });
+        }
+        self.check_device("residual", residual)?;
+        if residual.problem() != x.problem() {
+            return Err(TensorError::Shape {
+                field: "residual",
+                expected: x.problem().to_string(),
+                got: residual.problem().to_string(),
+            });
+        }
+        Ok(())
+    }
+
     fn check_device(&self, field: &'static str, tensor: &Tensor) -> Result<(), TensorError> {
         if tensor.gpu().is(&self.gpu) {
             Ok(())
@@ -407,10 +486,11 @@ impl BatchNorm {
         self.gpu.uninitialized(x.problem(), x.len())
     }
 
-    fn saved(&self, x: &Tensor, statistics: wgpu::Buffer, frozen: bool) -> Saved {
+    fn saved(&self, x: &Tensor, y: &Tensor, statistics: wgpu::Buffer, frozen: bool) -> Saved {
         Saved {
             layer: self.id,
             x: x.clone(),
+            y: self.config.epilogue.adds().then(|| y.clone()),
             statistics,
             frozen,
         }

@@ -1,23 +1,47 @@
 //! `normalize.wgsl`: y by statistics that are known.
 
+use super::options::Destination;
 use super::params::Params;
 use super::plan::Pass;
 use crate::gpu::program::{Dispatch, Field};
 use crate::shared::walk::Geometry;
 
 /// `statistics` is where they stand: saved by a batch, or running.
-pub fn dispatch(pass: &Pass<'_>, statistics: Field, geometry: Geometry) -> Dispatch<Params> {
-    let bindings = vec![
-        pass.read_window(Field::X, &geometry),
-        pass.read(statistics),
-        pass.read(Field::Affine),
-        pass.write_window(Field::Y, &geometry),
-    ];
-    let params = Params {
-        geometry,
-        ..pass.params
+pub fn dispatch(
+    pass: &Pass<'_>,
+    statistics: Field,
+    y: Destination,
+    geometry: Geometry,
+) -> Dispatch<Params> {
+    let (values, x, y) = match y {
+        Destination::Apart => (
+            "values_apart",
+            pass.read_window(Field::X, &geometry),
+            pass.write_window(Field::Y, &geometry),
+        ),
+        Destination::InPlace => (
+            "values_in_place",
+            pass.write_window(Field::X, &geometry),
+            pass.none_written(),
+        ),
     };
-    pass.dispatch("normalize", None, params, bindings)
+    let bindings = vec![
+        x,
+        pass.read_residual(&geometry),
+        pass.read(Field::Affine),
+        y,
+        pass.read(statistics),
+    ];
+    let choices = [("values", values), pass.epilogue()];
+    pass.dispatch(
+        "normalize",
+        &choices,
+        Params {
+            geometry,
+            ..pass.params
+        },
+        bindings,
+    )
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ pub const HAS_WEIGHT: u32 = 1;
 pub const HAS_BIAS: u32 = 2;
 pub const TRACK: u32 = 4;
 pub const CUMULATIVE: u32 = 8;
+pub const PARAMETERS: u32 = 16;
+pub const ACCUMULATE: u32 = 32;
 
 /// `Params` of `params.wgsl`, which explains the fields.
 #[repr(C)]

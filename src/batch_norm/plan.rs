@@ -3,15 +3,17 @@
 use std::ops::Range;
 
 use super::config::BatchNormConfig;
-use super::params::Params;
+use super::options::{BackwardOptions, Destination, Epilogue, EvalOptions, ParameterGradients};
+use super::params::{ACCUMULATE, PARAMETERS, Params};
 use super::tuning::{Strategy, Tuning, wanted_groups};
 use super::{
-    SOURCES, backward_finalize, backward_normalize, backward_reread, backward_stats, finalize,
-    forward_reread, normalize, stats,
+    SOURCES, backward_finalize, backward_frozen, backward_normalize, backward_reread,
+    backward_stats, finalize, forward_reread, normalize, stats,
 };
 use crate::dtype::{Dtype, Problem};
 use crate::error::PlanError;
 use crate::gpu::Caps;
+use crate::gpu::compose::Choice;
 use crate::gpu::program::{Access, Binding, Dispatch, Field, KernelSpec, Need, Program};
 use crate::shared;
 use crate::shared::walk::{Geometry, Tile, Walk};
@@ -98,9 +100,13 @@ impl<'a> Pass<'a> {
     fn bytes(&self, field: Field) -> u64 {
         let row = 4 * u64::from(self.walk.channels);
         match field {
-            Field::X | Field::Y | Field::Dy | Field::Dx => {
-                self.dtype.buffer_bytes(self.walk.elements as usize)
-            }
+            Field::X
+            | Field::Y
+            | Field::Dy
+            | Field::Dx
+            | Field::Residual
+            | Field::Dresidual
+            | Field::Output => self.dtype.buffer_bytes(self.walk.elements as usize),
             Field::Affine | Field::Grads => row * self.config.affine_rows() as u64,
             Field::Running | Field::Saved => 3 * row,
             Field::Statistics => match self.statistics {
@@ -129,16 +135,103 @@ impl<'a> Pass<'a> {
         self.binding(field, Access::Write)
     }
 
+    /// A binding that the shader does not use.
+    fn none(&self, access: Access) -> Binding {
+        Binding {
+            field: None,
+            access,
+            bytes: 0..0,
+        }
+    }
+
+    pub fn none_written(&self) -> Binding {
+        self.none(Access::Write)
+    }
+
     /// The running statistics if they are to be moved.
     pub fn write_running(&self) -> Binding {
         match self.statistics {
             Statistics::Batch { track: true } => self.write(Field::Running),
-            _ => Binding {
-                field: None,
-                access: Access::Write,
-                bytes: 0..0,
-            },
+            _ => self.none_written(),
         }
+    }
+
+    /// The parameters' gradients if they are wanted.
+    pub fn write_grads(&self) -> Binding {
+        if self.params.flags & PARAMETERS == 0 {
+            return self.none_written();
+        }
+        self.write(Field::Grads)
+    }
+
+    /// What the epilogue adds, if it does.
+    pub fn read_residual(&self, geometry: &Geometry) -> Binding {
+        if self.config.epilogue.adds() {
+            self.read_window(Field::Residual, geometry)
+        } else {
+            self.none(Access::Read)
+        }
+    }
+
+    /// The forward pass's output and the residual's gradient, if the epilogue adds one.
+    pub fn residual_of_backward(&self, geometry: &Geometry) -> [Binding; 2] {
+        if self.config.epilogue.adds() {
+            [
+                self.read_window(Field::Output, geometry),
+                self.write_window(Field::Dresidual, geometry),
+            ]
+        } else {
+            [self.none(Access::Read), self.none_written()]
+        }
+    }
+
+    /// The file that `gradients` stands for in a kernel that writes dx, with its bindings of dy and dx.
+    pub fn gradients(&self, dx: Destination, geometry: &Geometry) -> (Choice, Binding, Binding) {
+        let apart = ("gradients", "gradients_apart");
+        match dx {
+            // The incoming gradient stands in memory of its own by then.
+            _ if self.config.epilogue.adds() => (
+                apart,
+                self.read_window(Field::Dresidual, geometry),
+                self.write_window(
+                    match dx {
+                        Destination::Apart => Field::Dx,
+                        Destination::InPlace => Field::Dy,
+                    },
+                    geometry,
+                ),
+            ),
+            Destination::Apart => (
+                apart,
+                self.read_window(Field::Dy, geometry),
+                self.write_window(Field::Dx, geometry),
+            ),
+            Destination::InPlace => (
+                ("gradients", "gradients_in_place"),
+                self.write_window(Field::Dy, geometry),
+                self.none_written(),
+            ),
+        }
+    }
+
+    /// The file that `epilogue` stands for.
+    pub fn epilogue(&self) -> Choice {
+        ("epilogue", self.config.epilogue.forward_file())
+    }
+
+    /// The file that `incoming` stands for in the first pass of a backward pass.
+    pub fn incoming(&self) -> Choice {
+        ("incoming", self.config.epilogue.backward_file())
+    }
+
+    /// The file that `incoming` stands for in the second.
+    pub fn incoming_again(&self) -> Choice {
+        let epilogue = match self.config.epilogue {
+            // It left its gradient as the residual's.
+            Epilogue::AddRelu => Epilogue::Identity,
+            other => other,
+        };
+        ("incoming", epilogue.backward_file())
     }
 
     /// The part of an activation that `geometry` walks.
@@ -161,11 +254,11 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// A dispatch of the kernel in file `name`, with what `monoid` stands for if it reduces.
+    /// A dispatch of the kernel in file `name`, with what its imports stand for beside layout and element.
     pub fn dispatch(
         &self,
         name: &'static str,
-        monoid: Option<&'static str>,
+        more: &[Choice],
         params: Params,
         bindings: Vec<Binding>,
     ) -> Dispatch<Params> {
@@ -175,7 +268,7 @@ impl<'a> Pass<'a> {
             Dtype::Bf16 => "element_bf16",
         };
         let mut choices = vec![self.walk.choice(), ("element", element)];
-        choices.extend(monoid.map(|file| ("monoid", file)));
+        choices.extend(more);
         Dispatch {
             kernel: KernelSpec {
                 name,
@@ -272,10 +365,10 @@ impl<'a> Pass<'a> {
     }
 
     /// Elementwise forward dispatches, by statistics in `field`.
-    fn normalize(&self, field: Field) -> Vec<Dispatch<Params>> {
+    fn normalize(&self, field: Field, y: Destination) -> Vec<Dispatch<Params>> {
         self.parts()
             .iter()
-            .map(|part| normalize::dispatch(self, field, *part))
+            .map(|part| normalize::dispatch(self, field, y, *part))
             .collect()
     }
 
@@ -336,15 +429,24 @@ pub fn eval(
     caps: &Caps,
     problem: Problem,
     config: &BatchNormConfig,
-    tuning: Tuning,
+    options: EvalOptions,
 ) -> Result<Program<Params>, PlanError> {
+    let EvalOptions { y, tuning } = options;
     if !config.track_running_stats {
+        if y == Destination::InPlace {
+            return Err(PlanError::Unsupported {
+                field: "y",
+                reason: "in place needs running statistics; those of the batch read x twice",
+            });
+        }
         let statistics = Statistics::Batch { track: false };
         return by_batch(caps, problem, config, tuning, statistics, &[]);
     }
     let pass = Pass::new(caps, problem, config, tuning, Statistics::Frozen)?;
-    let fields = [Field::X, Field::Y, Field::Affine, Field::Running];
-    pass.program(pass.normalize(Field::Running), &fields)
+    let mut fields = vec![Field::X, Field::Affine, Field::Running];
+    fields.extend((y == Destination::Apart).then_some(Field::Y));
+    fields.extend(config.epilogue.adds().then_some(Field::Residual));
+    pass.program(pass.normalize(Field::Running, y), &fields)
 }
 
 fn by_batch(
@@ -371,7 +473,7 @@ fn by_batch(
                     .map(|params| stats::dispatch(&pass, params)),
             );
             dispatches.push(finalize::dispatch(&pass, pass.combination(chunks)));
-            dispatches.extend(pass.normalize(Field::Saved));
+            dispatches.extend(pass.normalize(Field::Saved, Destination::Apart));
         }
     }
     let mut fields = vec![
@@ -381,60 +483,88 @@ fn by_batch(
         Field::Saved,
         Field::Scratch,
     ];
+    fields.extend(config.epilogue.adds().then_some(Field::Residual));
     fields.extend(running);
     pass.program(dispatches, &fields)
 }
 
-/// The gradients of [`train`], or of [`eval`] by running statistics if `frozen`.
+/// The gradients of [`train`], or of [`eval`] by running statistics if frozen.
 pub fn backward(
     caps: &Caps,
     problem: Problem,
     config: &BatchNormConfig,
-    tuning: Tuning,
-    frozen: bool,
+    options: BackwardOptions,
 ) -> Result<Program<Params>, PlanError> {
+    let BackwardOptions {
+        frozen,
+        dx,
+        parameters,
+        tuning,
+    } = options;
+    let adds = config.epilogue.adds();
+    if dx.is_none() && parameters == ParameterGradients::Skip && !adds {
+        return Err(PlanError::Unsupported {
+            field: "dx and parameters",
+            reason: "no gradient is wanted; leave the backward pass out",
+        });
+    }
     let statistics = if frozen {
         Statistics::Frozen
     } else {
         Statistics::Batch { track: false }
     };
     let mut pass = Pass::new(caps, problem, config, tuning, statistics)?;
+    let grads = config.affine_rows() > 0 && parameters != ParameterGradients::Skip;
+    if grads {
+        pass.params.flags |= PARAMETERS;
+    }
+    if parameters == ParameterGradients::Accumulate {
+        pass.params.flags |= ACCUMULATE;
+    }
+
+    // Running statistics do not couple the gradients of a channel, so that dx alone needs no sums. The pass
+    // that sums also leaves the residual's gradient.
+    let coupled = dx.is_some() && !frozen && !pass.is_empty();
+    let sums = grads || coupled || adds;
+    // dx written while others still read dy needs vectors that no two units share.
+    let at_once = frozen && !adds && (dx != Some(Destination::InPlace) || !pass.walk.masked);
     let mut dispatches = Vec::new();
-    let grads = config.affine_rows() > 0;
-    // Frozen statistics do not couple the gradients of a channel, so dx alone needs no sums.
-    let sums = grads || !(frozen || pass.is_empty());
-    match pass.strategy {
-        Strategy::Reread if sums && !pass.is_empty() => {
-            dispatches.push(backward_reread::dispatch(&pass, pass.whole()));
+    match (dx, pass.strategy) {
+        (Some(dx), Strategy::Reread) if sums && !frozen && !adds && !pass.is_empty() => {
+            dispatches.push(backward_reread::dispatch(&pass, dx, pass.whole()));
         }
         _ => {
             let parts = pass.parts();
             if sums {
                 let head = backward_finalize::HEAD_ROWS * pass.walk.channels;
                 let chunks = pass.lay_out_partials(&parts, head, backward_stats::FIELDS);
-                let partials = pass.partials_of_parts(&parts);
-                dispatches.extend(
-                    partials
-                        .into_iter()
-                        .map(|params| backward_stats::dispatch(&pass, params)),
-                );
-                dispatches.push(backward_finalize::dispatch(&pass, pass.combination(chunks)));
+                for params in pass.partials_of_parts(&parts) {
+                    dispatches.push(match dx {
+                        Some(dx) if at_once => backward_frozen::dispatch(&pass, dx, params),
+                        _ => backward_stats::dispatch(&pass, params),
+                    });
+                }
+                if grads || coupled {
+                    dispatches.push(backward_finalize::dispatch(&pass, pass.combination(chunks)));
+                }
             }
-            dispatches.extend(
-                parts
-                    .iter()
-                    .map(|part| backward_normalize::dispatch(&pass, *part)),
-            );
+            if let Some(dx) = dx.filter(|_| !(sums && at_once)) {
+                let normalize = |part: &Geometry| backward_normalize::dispatch(&pass, dx, *part);
+                dispatches.extend(parts.iter().map(normalize));
+            }
         }
     }
-    let fields = [
+    let mut fields = vec![
         Field::X,
         Field::Dy,
-        Field::Dx,
         Field::Statistics,
         Field::Affine,
-        Field::Grads,
         Field::Scratch,
     ];
+    fields.extend((dx == Some(Destination::Apart)).then_some(Field::Dx));
+    fields.extend(grads.then_some(Field::Grads));
+    if adds {
+        fields.extend([Field::Output, Field::Dresidual]);
+    }
     pass.program(dispatches, &fields)
 }

@@ -3,6 +3,7 @@
 use wgpu::BufferSlice;
 
 use super::config::BatchNormConfig;
+use super::options::{BackwardOptions, EvalOptions};
 use super::params::Params;
 use super::plan;
 use super::tuning::Tuning;
@@ -112,6 +113,8 @@ pub struct TrainBuffers<'a> {
     pub x: BufferSlice<'a>,
     /// Output, of the input's shape. Written, with the padding up to a whole vector of four.
     pub y: BufferSlice<'a>,
+    /// What the epilogue adds, of the input's shape; `None` if it adds nothing.
+    pub residual: Option<BufferSlice<'a>>,
     /// f32 rows `[weight: C] [bias: C]`, as far as the configuration has them; `None` if it has neither.
     pub affine: Option<BufferSlice<'a>>,
     /// Rows `[running_mean: C] [running_var: C]` of f32 and `[num_batches_tracked: C]` of u32, the counter
@@ -175,6 +178,7 @@ impl TrainPlan {
             &[
                 (Field::X, Some(buffers.x)),
                 (Field::Y, Some(buffers.y)),
+                (Field::Residual, buffers.residual),
                 (Field::Affine, buffers.affine),
                 (Field::Running, buffers.running),
                 (Field::Saved, Some(buffers.saved)),
@@ -194,8 +198,10 @@ pub struct EvalPlan(Compiled);
 pub struct EvalBuffers<'a> {
     /// See [`TrainBuffers::x`].
     pub x: BufferSlice<'a>,
-    /// See [`TrainBuffers::y`].
-    pub y: BufferSlice<'a>,
+    /// See [`TrainBuffers::y`]; `None` if the output goes over `x`.
+    pub y: Option<BufferSlice<'a>>,
+    /// See [`TrainBuffers::residual`].
+    pub residual: Option<BufferSlice<'a>>,
     /// See [`TrainBuffers::affine`].
     pub affine: Option<BufferSlice<'a>>,
     /// See [`TrainBuffers::running`]; only read.
@@ -216,20 +222,21 @@ impl EvalPlan {
         problem: impl Into<Problem>,
         config: &BatchNormConfig,
     ) -> Result<Self, PlanError> {
-        Self::with_tuning(kernels, problem, config, Tuning::default())
+        Self::with_options(kernels, problem, config, EvalOptions::default())
     }
 
-    /// As [`new`](Self::new), with the strategy or the tile forced.
+    /// As [`new`](Self::new), in place or with the strategy or the tile forced.
     ///
     /// # Errors
-    /// As [`TrainPlan::with_tuning`].
-    pub fn with_tuning(
+    /// As [`new`](Self::new), and [`PlanError::Unsupported`], [`PlanError::Strategy`] or [`PlanError::Tile`] for
+    /// what cannot be.
+    pub fn with_options(
         kernels: &Kernels,
         problem: impl Into<Problem>,
         config: &BatchNormConfig,
-        tuning: Tuning,
+        options: EvalOptions,
     ) -> Result<Self, PlanError> {
-        let program = plan::eval(kernels.caps(), problem.into(), config, tuning)?;
+        let program = plan::eval(kernels.caps(), problem.into(), config, options)?;
         Compiled::new(kernels, program).map(Self)
     }
 
@@ -255,7 +262,8 @@ impl EvalPlan {
             "batch_norm eval",
             &[
                 (Field::X, Some(buffers.x)),
-                (Field::Y, Some(buffers.y)),
+                (Field::Y, buffers.y),
+                (Field::Residual, buffers.residual),
                 (Field::Affine, buffers.affine),
                 (Field::Running, buffers.running),
                 (Field::Saved, buffers.saved),
@@ -274,16 +282,23 @@ pub struct BackwardPlan(Compiled);
 pub struct BackwardBuffers<'a> {
     /// The input of the forward pass.
     pub x: BufferSlice<'a>,
-    /// The gradient with respect to the output, of the input's shape.
+    /// The gradient with respect to the output, of the input's shape. Overwritten by dx where that is to go in
+    /// place.
     pub dy: BufferSlice<'a>,
-    /// The gradient with respect to the input. Written, with the padding up to a whole vector of four.
-    pub dx: BufferSlice<'a>,
+    /// The gradient with respect to the input. Written, with the padding up to a whole vector of four. `None` if
+    /// it is not wanted or goes over `dy`.
+    pub dx: Option<BufferSlice<'a>>,
     /// What the forward pass normalized by: [`TrainBuffers::saved`], or for a plan made by
     /// [`BackwardPlan::frozen`] the running statistics, [`TrainBuffers::running`].
     pub statistics: BufferSlice<'a>,
     /// See [`TrainBuffers::affine`].
     pub affine: Option<BufferSlice<'a>>,
-    /// f32 rows `[dweight: C] [dbias: C]`, as far as the configuration has them. Overwritten.
+    /// The output of the forward pass if the epilogue adds; else `None`.
+    pub output: Option<BufferSlice<'a>>,
+    /// The gradient with respect to the residual if the epilogue adds; else `None`. Written.
+    pub dresidual: Option<BufferSlice<'a>>,
+    /// f32 rows `[dweight: C] [dbias: C]`, as far as the configuration has them. Overwritten or added to; `None` if
+    /// they are not wanted.
     pub grads: Option<BufferSlice<'a>>,
     /// See [`TrainBuffers::scratch`].
     pub scratch: Option<BufferSlice<'a>>,
@@ -299,25 +314,11 @@ impl BackwardPlan {
         problem: impl Into<Problem>,
         config: &BatchNormConfig,
     ) -> Result<Self, PlanError> {
-        Self::with_tuning(kernels, problem, config, Tuning::default())
-    }
-
-    /// As [`new`](Self::new), with the strategy or the tile forced.
-    ///
-    /// # Errors
-    /// As [`TrainPlan::with_tuning`].
-    pub fn with_tuning(
-        kernels: &Kernels,
-        problem: impl Into<Problem>,
-        config: &BatchNormConfig,
-        tuning: Tuning,
-    ) -> Result<Self, PlanError> {
-        let program = plan::backward(kernels.caps(), problem.into(), config, tuning, false)?;
-        Compiled::new(kernels, program).map(Self)
+        Self::with_options(kernels, problem, config, BackwardOptions::default())
     }
 
     /// Plans and compiles the gradients of [`EvalPlan`] with running statistics, for one problem: those are
-    /// constants, so dx is dy times a factor for each channel.
+    /// constants, so that dx is dy times a factor for each channel.
     ///
     /// # Errors
     /// As [`new`](Self::new), and [`PlanError::NoRunningStatistics`].
@@ -326,20 +327,26 @@ impl BackwardPlan {
         problem: impl Into<Problem>,
         config: &BatchNormConfig,
     ) -> Result<Self, PlanError> {
-        Self::frozen_with_tuning(kernels, problem, config, Tuning::default())
+        let options = BackwardOptions {
+            frozen: true,
+            ..BackwardOptions::default()
+        };
+        Self::with_options(kernels, problem, config, options)
     }
 
-    /// As [`frozen`](Self::frozen), with the strategy or the tile forced.
+    /// As [`new`](Self::new), with a choice of gradients and of where they go. A strategy is forced where there is a
+    /// choice: with frozen statistics, an epilogue that adds, or without dx there is none.
     ///
     /// # Errors
-    /// As [`TrainPlan::with_tuning`].
-    pub fn frozen_with_tuning(
+    /// As [`new`](Self::new), and [`PlanError::Unsupported`], [`PlanError::Strategy`] or [`PlanError::Tile`] for
+    /// what cannot be.
+    pub fn with_options(
         kernels: &Kernels,
         problem: impl Into<Problem>,
         config: &BatchNormConfig,
-        tuning: Tuning,
+        options: BackwardOptions,
     ) -> Result<Self, PlanError> {
-        let program = plan::backward(kernels.caps(), problem.into(), config, tuning, true)?;
+        let program = plan::backward(kernels.caps(), problem.into(), config, options)?;
         Compiled::new(kernels, program).map(Self)
     }
 
@@ -366,7 +373,9 @@ impl BackwardPlan {
             &[
                 (Field::X, Some(buffers.x)),
                 (Field::Dy, Some(buffers.dy)),
-                (Field::Dx, Some(buffers.dx)),
+                (Field::Dx, buffers.dx),
+                (Field::Output, buffers.output),
+                (Field::Dresidual, buffers.dresidual),
                 (Field::Statistics, Some(buffers.statistics)),
                 (Field::Affine, buffers.affine),
                 (Field::Grads, buffers.grads),

@@ -12,7 +12,7 @@ pub fn dispatch(pass: &Pass<'_>, params: Params) -> Dispatch<Params> {
         pass.read_window(Field::X, &params.geometry),
         pass.write(Field::Scratch),
     ];
-    pass.dispatch("stats", Some("moments"), params, bindings)
+    pass.dispatch("stats", &[("monoid", "moments")], params, bindings)
 }
 
 #[cfg(test)]

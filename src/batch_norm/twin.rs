@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::params::{CUMULATIVE, HAS_BIAS, HAS_WEIGHT, Params, TRACK};
+use super::params::{ACCUMULATE, CUMULATIVE, HAS_BIAS, HAS_WEIGHT, PARAMETERS, Params, TRACK};
 use crate::gpu::program::{Access, Dispatch, Field, Program};
 use crate::shared::block_reduce::{Partial, block_reduce};
 use crate::shared::layout::{LaneWalk, Place};
@@ -69,6 +69,7 @@ pub fn run(dispatch: &Dispatch<Params>, memory: &mut Memory) {
         "finalize" => super::finalize::twin,
         "normalize" => super::normalize::twin,
         "forward_reread" => super::forward_reread::twin,
+        "backward_frozen" => super::backward_frozen::twin,
         "backward_stats" => super::backward_stats::twin,
         "backward_finalize" => super::backward_finalize::twin,
         "backward_normalize" => super::backward_normalize::twin,
@@ -103,12 +104,27 @@ impl Run<'_> {
         self.params().geometry.channels as usize
     }
 
+    /// The file that an import stands for.
+    fn choice(&self, name: &str) -> &'static str {
+        let choices = &self.dispatch.kernel.choices;
+        choices
+            .iter()
+            .find(|(other, _)| *other == name)
+            .expect("a choice")
+            .1
+    }
+
     fn order(&self) -> Order {
-        match self.dispatch.kernel.choices[0] {
-            ("layout", "layout_planes") => Order::Planes,
-            ("layout", "layout_columns") => Order::Columns,
-            other => panic!("no layout: {other:?}"),
+        match self.choice("layout") {
+            "layout_planes" => Order::Planes,
+            "layout_columns" => Order::Columns,
+            other => panic!("no layout: {other}"),
         }
+    }
+
+    /// The buffer in a slot of the kernel.
+    fn slot(&self, slot: usize) -> Option<Field> {
+        self.dispatch.bindings[slot - 1].field
     }
 
     fn constant(&self, name: &str) -> u32 {
@@ -146,16 +162,42 @@ impl Run<'_> {
     }
 
     // backward_collect.wgsl
-    pub fn collect_backward(&self, lane: &LaneWalk, statistics: &Statistics) -> Sums4 {
+    pub fn collect_backward(&self, lane: &LaneWalk) -> Sums4 {
+        let statistics = self.known_statistics(lane.channels());
+        let forward = self.with_affine(lane.channels(), statistics);
         let mut total = Sums4::identity();
         for place in lane.places() {
             for c in (0..4).filter(|&c| place.inside[c]) {
-                let dy = self.memory.get(Field::Dy, place.element as usize + c);
-                total.dy[c] += dy;
-                total.x_hat_dy[c] += self.standardize(&place, c, statistics) * dy;
+                let gradient = self.incoming(place.element as usize + c, c, &forward);
+                total.dy[c] += gradient;
+                total.x_hat_dy[c] += self.standardize(&place, c, &statistics) * gradient;
             }
         }
         total
+    }
+
+    // incoming_*.wgsl
+    fn incoming(&self, element: usize, c: usize, forward: &Coefficients) -> f64 {
+        let dy = self.memory.get(self.slot(2).expect("dy"), element);
+        let passes = match self.choice("incoming") {
+            "incoming_identity" => true,
+            "incoming_relu" => self.normalized(element, c, forward) > 0.0,
+            "incoming_add_relu" => self.memory.get(Field::Output, element) > 0.0,
+            other => panic!("no epilogue: {other}"),
+        };
+        if passes { dy } else { 0.0 }
+    }
+
+    /// Leaves the residual's gradient, if there is one.
+    pub fn leave_dresidual(&mut self, lane: &LaneWalk) {
+        if self.choice("incoming") != "incoming_add_relu" {
+            return;
+        }
+        let forward = self.with_affine(lane.channels(), self.known_statistics(lane.channels()));
+        for (element, c, _) in self.owned(lane) {
+            let gradient = self.incoming(element, c, &forward);
+            self.memory.set(Field::Dresidual, element, gradient);
+        }
     }
 
     fn standardize(&self, place: &Place, c: usize, statistics: &Statistics) -> f64 {
@@ -352,15 +394,27 @@ impl Run<'_> {
         }
     }
 
+    fn normalized(&self, element: usize, c: usize, forward: &Coefficients) -> f64 {
+        (self.memory.get(Field::X, element) - forward.mean[c]) * forward.scale[c] + forward.bias[c]
+    }
+
     pub fn apply(&mut self, lane: &LaneWalk, own: &Coefficients, beyond: &Coefficients) {
+        let y = match self.choice("values") {
+            "values_apart" => Field::Y,
+            "values_in_place" => Field::X,
+            other => panic!("no destination: {other}"),
+        };
         for (element, c, is_beyond) in self.owned(lane) {
-            let chosen = if is_beyond { beyond } else { own };
-            let x = self.memory.get(Field::X, element);
-            self.memory.set(
-                Field::Y,
-                element,
-                (x - chosen.mean[c]) * chosen.scale[c] + chosen.bias[c],
-            );
+            let normalized = self.normalized(element, c, if is_beyond { beyond } else { own });
+            let value = match self.choice("epilogue") {
+                "epilogue_identity" => normalized,
+                "epilogue_relu" => normalized.max(0.0),
+                "epilogue_add_relu" => {
+                    (normalized + self.memory.get(Field::Residual, element)).max(0.0)
+                }
+                other => panic!("no epilogue: {other}"),
+            };
+            self.memory.set(y, element, value);
         }
     }
 
@@ -376,12 +430,23 @@ impl Run<'_> {
 
     // backward_settle.wgsl
     pub fn settle_backward(&mut self, channel: usize, total: &Sums4, c: usize) {
-        if self.params().has(HAS_WEIGHT) {
-            self.memory.set(Field::Grads, channel, total.x_hat_dy[c]);
+        if !self.params().has(PARAMETERS) {
+            return;
         }
-        if self.params().has(HAS_BIAS) {
-            self.memory
-                .set(Field::Grads, self.bias_row() + channel, total.dy[c]);
+        let rows = [
+            (HAS_WEIGHT, channel, total.x_hat_dy[c]),
+            (HAS_BIAS, self.bias_row() + channel, total.dy[c]),
+        ];
+        for (flag, at, value) in rows {
+            if self.params().has(flag) {
+                let gathered = self.params().has(ACCUMULATE);
+                let before = if gathered {
+                    self.memory.get(Field::Grads, at)
+                } else {
+                    0.0
+                };
+                self.memory.set(Field::Grads, at, before + value);
+            }
         }
     }
 
@@ -410,25 +475,23 @@ impl Run<'_> {
         own: &(Statistics, Means),
         beyond: &(Statistics, Means),
     ) {
-        let own_weights = self.weights(lane.channels());
-        let beyond_weights = self.weights(lane.channels_beyond());
+        // Where dx has no slot of its own, it goes over dy.
+        let dx = self.slot(6).or(self.slot(2)).expect("dx");
+        let own_forward = self.with_affine(lane.channels(), own.0);
+        let beyond_forward = self.with_affine(lane.channels_beyond(), beyond.0);
         for (element, c, is_beyond) in self.owned(lane) {
-            let (weight, (statistics, (mean_dy, mean_x_hat_dy))) = if is_beyond {
-                (beyond_weights[c], beyond)
+            let (forward, (statistics, (mean_dy, mean_x_hat_dy))) = if is_beyond {
+                (&beyond_forward, beyond)
             } else {
-                (own_weights[c], own)
+                (&own_forward, own)
             };
-            let mut gradient = self.memory.get(Field::Dy, element);
+            let mut gradient = self.incoming(element, c, forward);
             if !self.frozen() {
                 let x = self.memory.get(Field::X, element);
                 let x_hat = (x - statistics.mean[c]) * statistics.inv_std[c];
                 gradient -= mean_dy[c] + x_hat * mean_x_hat_dy[c];
             }
-            self.memory.set(
-                Field::Dx,
-                element,
-                gradient * statistics.inv_std[c] * weight,
-            );
+            self.memory.set(dx, element, gradient * forward.scale[c]);
         }
     }
 }

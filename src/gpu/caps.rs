@@ -23,7 +23,7 @@ pub struct Caps {
 
 impl Caps {
     /// Storage buffers that the largest kernel binds. One is kept free, because Metal adds one.
-    pub const STORAGE_BUFFERS: u32 = 6;
+    pub const STORAGE_BUFFERS: u32 = 7;
     /// Workgroup memory of the largest kernel, in bytes: 256 partial moments of 64 bytes.
     pub const WORKGROUP_MEMORY: u32 = 16384;
 

@@ -16,6 +16,12 @@ pub enum Field {
     Dy,
     /// The gradient with respect to the input.
     Dx,
+    /// What is added to the normalized values.
+    Residual,
+    /// The gradient with respect to the residual.
+    Dresidual,
+    /// The output of the forward pass, which backward reads.
+    Output,
     /// Weight and bias.
     Affine,
     /// The gradients with respect to weight and bias.
@@ -38,6 +44,9 @@ impl Field {
             Self::Y => "y",
             Self::Dy => "dy",
             Self::Dx => "dx",
+            Self::Residual => "residual",
+            Self::Dresidual => "dresidual",
+            Self::Output => "output",
             Self::Affine => "affine",
             Self::Grads => "grads",
             Self::Running => "running",
@@ -50,12 +59,31 @@ impl Field {
     /// Whether its values are stored in the problem's storage type.
     #[cfg(test)]
     pub const fn is_activation(self) -> bool {
-        matches!(self, Self::X | Self::Y | Self::Dy | Self::Dx)
+        matches!(
+            self,
+            Self::X
+                | Self::Y
+                | Self::Dy
+                | Self::Dx
+                | Self::Residual
+                | Self::Dresidual
+                | Self::Output
+        )
     }
 
     /// Whether a configuration may leave the buffer out.
     pub const fn is_optional(self) -> bool {
-        matches!(self, Self::Affine | Self::Grads | Self::Running)
+        matches!(
+            self,
+            Self::Affine
+                | Self::Grads
+                | Self::Running
+                | Self::Y
+                | Self::Dx
+                | Self::Residual
+                | Self::Dresidual
+                | Self::Output
+        )
     }
 }
 

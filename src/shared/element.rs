@@ -129,7 +129,9 @@ fn interesting(dtype: Dtype, all: &[u32]) -> Vec<f32> {
 #[test]
 fn every_value_is_decoded_and_rounded_as_ieee_754_wants() {
     for dtype in [Dtype::F16, Dtype::Bf16] {
-        let all: Vec<u32> = (0..1u32 << 15).map(|i| 2 * i | (2 * i + 1) << 16).collect();
+        let all: Vec<u32> = (0..1u32 << 15)
+            .map(|i| (2 * i) | ((2 * i + 1) << 16))
+            .collect();
         let values = interesting(dtype, &all);
         let bits: Vec<u32> = values.iter().map(|v| v.to_bits()).collect();
         let (decoded, encoded) = convert(dtype, &all, &bits);

@@ -1,0 +1,5 @@
+// Nothing follows the normalization.
+
+fn finish(vector: u32, normalized: vec4<f32>) -> vec4<f32> {
+    return normalized;
+}
