@@ -54,13 +54,15 @@ impl Block {
         outputs: usize,
     ) -> Result<Self, Box<dyn Error>> {
         Ok(Self {
-            conv: Conv::new(gpu, random, size, inputs, outputs),
+            conv: Conv::new(gpu, random, settings.dtype, size, inputs, outputs),
             shift: if settings.batch_norm {
-                Shift::Norm(Norm::new(gpu, settings.batch, size, outputs)?)
+                Shift::Norm(Norm::new(gpu, settings, size, outputs)?)
             } else {
                 Shift::Bias(Bias::new(gpu, outputs))
             },
             pool: Pool {
+                relu: !settings.batch_norm,
+                dtype: settings.dtype,
                 size: size / 2,
                 channels: outputs,
             },

@@ -1,10 +1,10 @@
 //! The layers: their parameters, and what they append to a program to run forward and backward.
 
 use wgpu::Buffer;
-use wgpu_norm::Gpu;
+use wgpu_norm::{Dtype, Gpu};
 
 use crate::parameter::Parameter;
-use crate::program::Program;
+use crate::program::{Program, stored};
 use crate::random::Random;
 
 /// Four channels are one vector in the shaders.
@@ -15,12 +15,22 @@ pub struct Conv {
     size: usize,
     inputs: usize,
     outputs: usize,
+    /// What results and their gradients are stored as.
+    dtype: Dtype,
     pub weight: Parameter,
 }
 
 impl Conv {
-    pub fn new(gpu: &Gpu, random: &mut Random, size: usize, inputs: usize, outputs: usize) -> Self {
+    pub fn new(
+        gpu: &Gpu,
+        random: &mut Random,
+        dtype: Dtype,
+        size: usize,
+        inputs: usize,
+        outputs: usize,
+    ) -> Self {
         Self {
+            dtype,
             size,
             inputs,
             outputs,
@@ -38,9 +48,13 @@ impl Conv {
 
     pub fn forward(&self, program: &mut Program, x: &Buffer) -> Buffer {
         let elements = program.batch() * self.size * self.size * self.outputs;
-        let y = program.buffer(elements);
+        let y = program.stored_buffer(self.dtype, elements);
         program.dispatch(
-            include_str!("shaders/conv_forward.wgsl"),
+            &[
+                stored(self.dtype),
+                include_str!("shaders/conv_forward.wgsl"),
+            ]
+            .concat(),
             &self.constants(),
             &[x, &self.weight.value, &y],
             elements / LANES,
@@ -50,7 +64,11 @@ impl Conv {
 
     pub fn backward_weight(&self, program: &mut Program, x: &Buffer, dy: &Buffer) {
         program.dispatch(
-            include_str!("shaders/conv_backward_weight.wgsl"),
+            &[
+                stored(self.dtype),
+                include_str!("shaders/conv_backward_weight.wgsl"),
+            ]
+            .concat(),
             &self.constants(),
             &[x, dy, &self.weight.gradient],
             9 * self.inputs * self.outputs / LANES,
@@ -61,7 +79,11 @@ impl Conv {
         let elements = program.batch() * self.size * self.size * self.inputs;
         let dx = program.buffer(elements);
         program.dispatch(
-            include_str!("shaders/conv_backward_input.wgsl"),
+            &[
+                stored(self.dtype),
+                include_str!("shaders/conv_backward_input.wgsl"),
+            ]
+            .concat(),
             &self.constants(),
             &[dy, &self.weight.value, &dx],
             elements,
@@ -70,17 +92,21 @@ impl Conv {
     }
 }
 
-/// ReLU and 2×2 max pooling to `size` by `size`.
+/// 2×2 max pooling to `size` by `size`, after ReLU if that is still to be done.
 pub struct Pool {
+    pub relu: bool,
+    /// What is pooled is stored as.
+    pub dtype: Dtype,
     pub size: usize,
     pub channels: usize,
 }
 
 impl Pool {
-    fn constants(&self) -> [(&'static str, f64); 2] {
+    fn constants(&self) -> [(&'static str, f64); 3] {
         [
             ("size", self.size as f64),
             ("channels", (self.channels / LANES) as f64),
+            ("relu", f64::from(u8::from(self.relu))),
         ]
     }
 
@@ -93,7 +119,11 @@ impl Pool {
         let elements = self.elements(program);
         let y = program.buffer(elements);
         program.dispatch(
-            include_str!("shaders/pool_forward.wgsl"),
+            &[
+                stored(self.dtype),
+                include_str!("shaders/pool_forward.wgsl"),
+            ]
+            .concat(),
             &self.constants(),
             &[x, &y],
             elements / LANES,
@@ -103,9 +133,13 @@ impl Pool {
 
     pub fn backward(&self, program: &mut Program, x: &Buffer, y: &Buffer, dy: &Buffer) -> Buffer {
         let elements = self.elements(program);
-        let dx = program.buffer(4 * elements);
+        let dx = program.stored_buffer(self.dtype, 4 * elements);
         program.dispatch(
-            include_str!("shaders/pool_backward.wgsl"),
+            &[
+                stored(self.dtype),
+                include_str!("shaders/pool_backward.wgsl"),
+            ]
+            .concat(),
             &self.constants(),
             &[x, y, dy, &dx],
             elements / LANES,

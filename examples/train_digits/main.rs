@@ -30,7 +30,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
-use wgpu_norm::Gpu;
+use wgpu_norm::{Dtype, Gpu};
 
 use data::{Digits, TRAINING};
 use progress::Progress;
@@ -43,6 +43,9 @@ struct Arguments {
     /// Give the convolutions a bias in place of BatchNorm
     #[arg(long)]
     without_bn: bool,
+    /// What the convolutions' results are stored as, and what BatchNorm makes of them: f32, f16 or bf16
+    #[arg(long, default_value = "f32", value_parser = dtype, conflicts_with = "without_bn")]
+    dtype: Dtype,
     /// Learning rate
     #[arg(long, default_value_t = 0.1, value_parser = positive)]
     lr: f32,
@@ -58,6 +61,11 @@ struct Arguments {
     /// Fail if less than this share of the test images is named right
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     min_accuracy: Option<f64>,
+}
+
+fn dtype(name: &str) -> Result<Dtype, String> {
+    let found = Dtype::ALL.into_iter().find(|dtype| dtype.name() == name);
+    found.ok_or_else(|| "neither f32, f16 nor bf16".to_owned())
 }
 
 fn at_least_one() -> RangedU64ValueParser<usize> {
@@ -92,6 +100,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let gpu = Gpu::open()?;
     let settings = Settings {
         batch_norm: !arguments.without_bn,
+        dtype: arguments.dtype,
         learning_rate: arguments.lr,
         batch: arguments.batch,
         seed: arguments.seed,

@@ -4,16 +4,18 @@ use std::error::Error;
 
 use wgpu::Buffer;
 use wgpu_norm::batch_norm::{
-    BackwardBuffers, BackwardPlan, EvalBuffers, EvalPlan, TrainBuffers, TrainPlan,
+    BackwardBuffers, BackwardPlan, Epilogue, EvalBuffers, EvalPlan, TrainBuffers, TrainPlan,
 };
-use wgpu_norm::{BatchNormConfig, Gpu, Shape};
+use wgpu_norm::{BatchNormConfig, Dtype, Gpu, Problem, Shape};
 
 use crate::parameter::Parameter;
 use crate::program::{Program, storage, upload};
+use crate::settings::Settings;
 
-/// BatchNorm of square images.
+/// BatchNorm of square images, with the ReLU after it.
 pub struct Norm {
     config: BatchNormConfig,
+    dtype: Dtype,
     size: usize,
     channels: usize,
     training: TrainPlan,
@@ -26,17 +28,19 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// For images of `size` by `size`, trained in batches of `batch`.
+    /// For images of `size` by `size`.
     pub fn new(
         gpu: &Gpu,
-        batch: usize,
+        settings: &Settings,
         size: usize,
         channels: usize,
     ) -> Result<Self, Box<dyn Error>> {
-        let config = BatchNormConfig::new(channels);
-        let shape = Shape::nhwc(batch, size, size, channels);
-        let training = TrainPlan::new(gpu.kernels(), shape, &config)?;
+        let config = BatchNormConfig::new(channels).epilogue(Epilogue::Relu);
+        let shape = Shape::nhwc(settings.batch, size, size, channels);
+        let problem = Problem::new(shape, settings.dtype);
+        let training = TrainPlan::new(gpu.kernels(), problem, &config)?;
         Ok(Self {
+            dtype: settings.dtype,
             size,
             channels,
             affine: Parameter::new(gpu, &config.initial_affine()),
@@ -47,8 +51,9 @@ impl Norm {
         })
     }
 
-    fn shape(&self, program: &Program) -> Shape {
-        Shape::nhwc(program.batch(), self.size, self.size, self.channels)
+    fn problem(&self, program: &Program) -> Problem {
+        let shape = Shape::nhwc(program.batch(), self.size, self.size, self.channels);
+        Problem::new(shape, self.dtype)
     }
 
     /// Normalizes with the batch's own statistics.
@@ -72,7 +77,7 @@ impl Norm {
     /// Normalizes with the running statistics.
     pub fn eval(&self, program: &mut Program, x: &Buffer) -> Result<Buffer, Box<dyn Error>> {
         let gpu = program.gpu();
-        let plan = EvalPlan::new(gpu.kernels(), self.shape(program), &self.config)?;
+        let plan = EvalPlan::new(gpu.kernels(), self.problem(program), &self.config)?;
         let y = storage(gpu, x.size());
         let scratch = scratch(gpu, plan.scratch_bytes());
         let step = plan.bind(&EvalBuffers {
@@ -96,7 +101,7 @@ impl Norm {
         dy: &Buffer,
     ) -> Result<Buffer, Box<dyn Error>> {
         let gpu = program.gpu();
-        let plan = BackwardPlan::new(gpu.kernels(), self.shape(program), &self.config)?;
+        let plan = BackwardPlan::new(gpu.kernels(), self.problem(program), &self.config)?;
         let dx = storage(gpu, x.size());
         let scratch = scratch(gpu, plan.scratch_bytes());
         let step = plan.bind(&BackwardBuffers {

@@ -5,11 +5,20 @@ use std::error::Error;
 use bytemuck::Pod;
 use wgpu::util::{BufferInitDescriptor, DeviceExt};
 use wgpu::{Buffer, BufferUsages};
-use wgpu_norm::Gpu;
 use wgpu_norm::batch_norm::Step;
+use wgpu_norm::{Dtype, Gpu};
 
 /// Invocations in a workgroup, in every shader of this example.
 const WORKGROUP: usize = 64;
+
+/// The declarations of `Stored`, `load` and `store`, with which a shader's text begins.
+pub fn stored(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::F32 => include_str!("shaders/stored_f32.wgsl"),
+        Dtype::F16 => include_str!("shaders/stored_f16.wgsl"),
+        Dtype::Bf16 => include_str!("shaders/stored_bf16.wgsl"),
+    }
+}
 
 /// Commands in the order in which they run on one batch.
 pub struct Program {
@@ -48,6 +57,11 @@ impl Program {
     /// A buffer for `elements` values that the program computes.
     pub fn buffer(&self, elements: usize) -> Buffer {
         storage(&self.gpu, size_of::<f32>() as u64 * elements as u64)
+    }
+
+    /// A buffer for `elements` values that the program computes and stores as `dtype`.
+    pub fn stored_buffer(&self, dtype: Dtype, elements: usize) -> Buffer {
+        storage(&self.gpu, dtype.buffer_bytes(elements))
     }
 
     /// Appends a shader with its overrides set to `constants` and its bindings to `buffers`, in order.

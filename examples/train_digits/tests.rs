@@ -1,6 +1,6 @@
 //! Whether the gradients are right, and whether descending them learns.
 
-use wgpu_norm::Gpu;
+use wgpu_norm::{Dtype, Gpu};
 
 use crate::batch::{Batch, DataSet};
 use crate::block::Mode;
@@ -14,6 +14,7 @@ use crate::training::Trainer;
 fn settings(batch_norm: bool, batch: usize) -> Settings {
     Settings {
         batch_norm,
+        dtype: Dtype::F32,
         learning_rate: 0.1,
         batch,
         seed: 3,

@@ -5,7 +5,7 @@ override size: u32; // height and width
 override inputs: u32; // channels of x
 override outputs: u32; // channels of y, in fours
 
-@group(0) @binding(0) var<storage, read> dy: array<vec4f>; // [image][row][column][outputs]
+@group(0) @binding(0) var<storage, read> dy: array<Stored>; // [image][row][column][outputs]
 @group(0) @binding(1) var<storage, read> weight: array<vec4f>; // [3][3][inputs][outputs]
 @group(0) @binding(2) var<storage, read_write> dx: array<f32>; // [image][row][column][inputs]
 
@@ -32,7 +32,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
             let pixel = (position + size + 1 - ky * size - kx) * outputs;
             let tap = ((ky * 3 + kx) * inputs + input) * outputs;
             for (var output = 0u; output < outputs; output++) {
-                sum += dot(dy[pixel + output], weight[tap + output]);
+                sum += dot(load(dy[pixel + output]), weight[tap + output]);
             }
         }
     }

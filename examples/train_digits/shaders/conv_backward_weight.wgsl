@@ -6,7 +6,7 @@ override inputs: u32; // channels of x
 override outputs: u32; // channels of y, in fours
 
 @group(0) @binding(0) var<storage, read> x: array<f32>; // [image][row][column][inputs]
-@group(0) @binding(1) var<storage, read> dy: array<vec4f>; // [image][row][column][outputs]
+@group(0) @binding(1) var<storage, read> dy: array<Stored>; // [image][row][column][outputs]
 @group(0) @binding(2) var<storage, read_write> dweight: array<vec4f>; // [3][3][inputs][outputs]
 
 @compute @workgroup_size(64)
@@ -33,7 +33,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
             }
             let position = row * size + column;
             let pixel = position + ky * size + kx - size - 1;
-            sum += x[pixel * inputs + input] * dy[position * outputs + output];
+            sum += x[pixel * inputs + input] * load(dy[position * outputs + output]);
         }
     }
     dweight[id.x] = sum;

@@ -7,7 +7,7 @@ override outputs: u32; // channels of y, in fours
 
 @group(0) @binding(0) var<storage, read> x: array<f32>; // [image][row][column][inputs]
 @group(0) @binding(1) var<storage, read> weight: array<vec4f>; // [3][3][inputs][outputs]
-@group(0) @binding(2) var<storage, read_write> y: array<vec4f>; // [image][row][column][outputs]
+@group(0) @binding(2) var<storage, read_write> y: array<Stored>; // [image][row][column][outputs]
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u) {
@@ -36,5 +36,5 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
             }
         }
     }
-    y[id.x] = sum;
+    y[id.x] = store(sum);
 }

@@ -1,10 +1,11 @@
-// ReLU and 2×2 max pooling in one: the largest of four values, or 0 if none is positive.
+// 2×2 max pooling: the largest of four values, or with ReLU 0 if none is positive.
 // One invocation computes four channels of one position of y.
 
 override size: u32; // height and width of y
 override channels: u32; // in fours
+override relu: bool; // not where BatchNorm has done it
 
-@group(0) @binding(0) var<storage, read> x: array<vec4f>; // [image][2 size][2 size][channels]
+@group(0) @binding(0) var<storage, read> x: array<Stored>; // [image][2 size][2 size][channels]
 @group(0) @binding(1) var<storage, read_write> y: array<vec4f>; // [image][size][size][channels]
 
 @compute @workgroup_size(64)
@@ -21,8 +22,8 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     let below = 2 * size * channels;
     let corner = (2 * row * 2 * size + 2 * column) * channels + channel;
     let largest = max(
-        max(x[corner], x[corner + right]),
-        max(x[corner + below], x[corner + below + right])
+        max(load(x[corner]), load(x[corner + right])),
+        max(load(x[corner + below]), load(x[corner + below + right]))
     );
-    y[id.x] = max(largest, vec4f());
+    y[id.x] = select(largest, max(largest, vec4f()), relu);
 }
