@@ -46,6 +46,15 @@ pub struct Saved {
     frozen: bool,
 }
 
+impl Saved {
+    /// The device memory that it holds on to until backward: the input, 12 bytes a channel, and with an
+    /// epilogue that adds the output.
+    pub fn held_bytes(&self) -> u64 {
+        let output = self.y.as_ref().map_or(0, |y| y.buffer().size());
+        self.x.buffer().size() + output + self.statistics.size()
+    }
+}
+
 /// The gradients of one backward pass.
 #[derive(Debug)]
 pub struct Gradients {

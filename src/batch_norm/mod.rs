@@ -2,7 +2,35 @@
 //!
 //! [`BatchNorm`] is the layer: it owns parameters, running statistics and the memory of its outputs.
 //! Below it stand the plans, for callers with buffers and an encoder of their own: a plan is made once for a
-//! shape, bound once to buffers, and recorded any number of times.
+//! problem, bound once to buffers, and recorded any number of times.
+//!
+//! # What goes with what
+//!
+//! Every storage type ([`Dtype`](crate::Dtype)), [`Epilogue`], rank and layout goes with every row of this table,
+//! and backward with every choice of [`ParameterGradients`], except that a pass which is asked for no gradient at
+//! all is `Unsupported`. A test holds the table.
+//!
+//! | pass | statistics | result | supported |
+//! |---|---|---|---|
+//! | forward | batch | apart | yes |
+//! | forward | batch | in place | `Unsupported` |
+//! | forward | running | apart | yes |
+//! | forward | running | in place | yes |
+//! | backward | batch | apart | yes |
+//! | backward | batch | in place | yes |
+//! | backward | batch | none | yes |
+//! | backward | running | apart | yes |
+//! | backward | running | in place | yes |
+//! | backward | running | none | yes |
+//!
+//! In place means `y` over `x`, or `dx` over `dy`. Forward by batch statistics reads `x` twice, and backward needs
+//! it once more. Backward of running statistics needs `x` for the weight's gradient only.
+//!
+//! # What is held between forward and backward
+//!
+//! `S` values a channel and sample, `b` bytes each: the input, `N * C * S * b`, and 12 bytes a channel. ReLU holds
+//! nothing more, where torch's separate ReLU holds its output, another `N * C * S * b`. With
+//! [`Epilogue::AddRelu`] the output is held too, which the layer that reads it holds in any case.
 
 mod backward_finalize;
 mod backward_frozen;
