@@ -13,8 +13,8 @@ use clap::Parser;
 use wgpu::util::{BufferInitDescriptor, DeviceExt};
 use wgpu::{Buffer, BufferUsages};
 use wgpu_norm::batch_norm::{
-    BackwardBuffers, BackwardOptions, BackwardPlan, EvalBuffers, EvalPlan, Step, Strategy,
-    TrainBuffers, TrainPlan, Tuning,
+    BackwardBuffers, BackwardOptions, BackwardPlan, Epilogue, EvalBuffers, EvalPlan, Step,
+    Strategy, TrainBuffers, TrainPlan, Tuning,
 };
 use wgpu_norm::reference::compare::{Bound, within};
 use wgpu_norm::reference::oracle;
@@ -127,6 +127,9 @@ enum Pass {
     Eval,
     Backward,
     FrozenBackward,
+    /// ReLU in the same pass, and after it.
+    TrainRelu,
+    TrainThenRelu,
 }
 
 impl Pass {
@@ -137,6 +140,8 @@ impl Pass {
             Self::Eval => "eval",
             Self::Backward => "backward",
             Self::FrozenBackward => "frozen backward",
+            Self::TrainRelu => "train+relu",
+            Self::TrainThenRelu => "train, then relu",
         }
     }
 }
@@ -147,28 +152,32 @@ struct Contender {
     work: Work,
 }
 
-enum Work {
-    Norm(Step),
-    Copy {
-        pipeline: wgpu::ComputePipeline,
-        bindings: wgpu::BindGroup,
-        grid: [u32; 2],
-    },
+/// A step of the library, a kernel of the benchmark, or the one before the other.
+struct Work {
+    step: Option<Step>,
+    kernel: Option<Kernel>,
+}
+
+struct Kernel {
+    pipeline: wgpu::ComputePipeline,
+    bindings: wgpu::BindGroup,
+    grid: [u32; 2],
 }
 
 impl Work {
     fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
-        match self {
-            Self::Norm(step) => step.record(pass),
-            Self::Copy {
-                pipeline,
-                bindings,
-                grid,
-            } => {
-                pass.set_pipeline(pipeline);
-                pass.set_bind_group(0, bindings, &[]);
-                pass.dispatch_workgroups(grid[0], grid[1], 1);
-            }
+        if let Some(step) = &self.step {
+            step.record(pass);
+        }
+        if let Some(Kernel {
+            pipeline,
+            bindings,
+            grid,
+        }) = &self.kernel
+        {
+            pass.set_pipeline(pipeline);
+            pass.set_bind_group(0, bindings, &[]);
+            pass.dispatch_workgroups(grid[0], grid[1], 1);
         }
     }
 }
@@ -229,6 +238,7 @@ impl<'a> Setup<'a> {
             .flatten()
             .map(|&v| v as f32)
             .collect();
+        let relu: Vec<f64> = forward.y.iter().map(|y| y.max(0.0)).collect();
         let expected = HashMap::from([
             (Pass::Copy, wide_x.clone()),
             (
@@ -243,6 +253,8 @@ impl<'a> Setup<'a> {
                 Pass::FrozenBackward,
                 oracle::backward_frozen(shape, &wide_x, &wide_dy, &still, Some(&weight), eps).dx,
             ),
+            (Pass::TrainRelu, relu.clone()),
+            (Pass::TrainThenRelu, relu),
             (Pass::Train, forward.y),
         ]);
 
@@ -314,7 +326,13 @@ impl<'a> Setup<'a> {
                 Pass::Eval,
                 Pass::Backward,
                 Pass::FrozenBackward,
+                Pass::TrainRelu,
+                Pass::TrainThenRelu,
             ] {
+                if pass == Pass::TrainThenRelu && self.problem.dtype != Dtype::F32 {
+                    // The benchmark's own ReLU knows no other.
+                    continue;
+                }
                 if strategy.is_some() && matches!(pass, Pass::Eval | Pass::FrozenBackward) {
                     // One pass, whatever the strategy.
                     continue;
@@ -336,7 +354,10 @@ impl<'a> Setup<'a> {
                 contenders.push(Contender {
                     pass,
                     strategy,
-                    work: Work::Norm(step),
+                    work: Work {
+                        step: Some(step),
+                        kernel: (pass == Pass::TrainThenRelu).then(|| self.relu()),
+                    },
                 });
             }
         }
@@ -347,7 +368,13 @@ impl<'a> Setup<'a> {
         let (kernels, problem, config) = (self.gpu.kernels(), self.problem, &self.config);
         Ok(match pass {
             Pass::Copy => unreachable!("a copy is no plan"),
-            Pass::Train => {
+            Pass::Train | Pass::TrainRelu | Pass::TrainThenRelu => {
+                let epilogue = if pass == Pass::TrainRelu {
+                    Epilogue::Relu
+                } else {
+                    Epilogue::Identity
+                };
+                let config = &config.epilogue(epilogue);
                 let plan = TrainPlan::with_tuning(kernels, problem, config, tuning)?;
                 plan.bind(&TrainBuffers {
                     x: self.slice("x"),
@@ -396,50 +423,66 @@ impl<'a> Setup<'a> {
 
     /// Copies from x to out: plain ones, and one that walks tiles as the kernels do.
     fn copies(&self) -> Vec<Contender> {
-        let device = self.gpu.device();
-        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
-            label: Some("copy"),
-            source: wgpu::ShaderSource::Wgsl(include_str!("copy.wgsl").into()),
-        });
         let vectors = (self.buffers["x"].size() / 16) as u32;
         // Invocations in a workgroup, and vectors to each of them.
         [(64, 1), (256, 4), (8, vectors.div_ceil(32 * 8))]
             .into_iter()
-            .map(|(workgroup, share)| {
-                let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                    label: Some("copy"),
-                    layout: None,
-                    module: &module,
-                    entry_point: Some("copy"),
-                    compilation_options: wgpu::PipelineCompilationOptions {
-                        constants: &[("WORKGROUP", workgroup.into()), ("SHARE", share.into())],
-                        ..Default::default()
-                    },
-                    cache: None,
-                });
-                let entry = |binding, name| wgpu::BindGroupEntry {
-                    binding,
-                    resource: self.buffers[name].as_entire_binding(),
-                };
-                let bindings = device.create_bind_group(&wgpu::BindGroupDescriptor {
-                    label: None,
-                    layout: &pipeline.get_bind_group_layout(0),
-                    entries: &[entry(0, "x"), entry(1, "out")],
-                });
-                let groups = vectors.div_ceil(workgroup * share);
-                let rows = groups.div_ceil(65_535);
-                let work = Work::Copy {
-                    pipeline,
-                    bindings,
-                    grid: [groups.div_ceil(rows), rows],
-                };
-                Contender {
-                    pass: Pass::Copy,
-                    strategy: format!("{workgroup} x {share}"),
-                    work,
-                }
+            .map(|(workgroup, share)| Contender {
+                pass: Pass::Copy,
+                strategy: format!("{workgroup} x {share}"),
+                work: Work {
+                    step: None,
+                    kernel: Some(self.kernel("copy", &["x", "out"], workgroup, share)),
+                },
             })
             .collect()
+    }
+
+    /// ReLU over out, as fast as a copy is.
+    fn relu(&self) -> Kernel {
+        let vectors = (self.buffers["x"].size() / 16) as u32;
+        self.kernel("relu", &["out"], 8, vectors.div_ceil(32 * 8))
+    }
+
+    /// A kernel of `elementwise.wgsl`.
+    fn kernel(&self, entry: &str, buffers: &[&str], workgroup: u32, share: u32) -> Kernel {
+        let device = self.gpu.device();
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(entry),
+            source: wgpu::ShaderSource::Wgsl(include_str!("elementwise.wgsl").into()),
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(entry),
+            layout: None,
+            module: &module,
+            entry_point: Some(entry),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &[("WORKGROUP", workgroup.into()), ("SHARE", share.into())],
+                ..Default::default()
+            },
+            cache: None,
+        });
+        // The destination is binding 0, a source follows.
+        let entries: Vec<_> = (0..)
+            .zip(buffers.iter().rev())
+            .map(|(binding, name)| wgpu::BindGroupEntry {
+                binding,
+                resource: self.buffers[name].as_entire_binding(),
+            })
+            .collect();
+        let bindings = device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &pipeline.get_bind_group_layout(0),
+            entries: &entries,
+        });
+        let vectors = (self.buffers["x"].size() / 16) as u32;
+        let groups = vectors.div_ceil(workgroup * share);
+        let rows = groups.div_ceil(65_535);
+        Kernel {
+            pipeline,
+            bindings,
+            grid: [groups.div_ceil(rows), rows],
+        }
     }
 
     /// Runs once and compares; what is too fast to be right is not timed.

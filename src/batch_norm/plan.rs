@@ -383,7 +383,8 @@ impl<'a> Pass<'a> {
                 field,
                 bytes: self.bytes(field),
             })
-            .filter(|need| need.bytes > 0 || !need.field.is_optional())
+            // A configuration without parameters has no such buffer; an empty batch has empty ones.
+            .filter(|need| need.bytes > 0 || need.field != Field::Affine)
             .collect();
         let bound = dispatches.iter().flat_map(|dispatch| &dispatch.bindings);
         let largest = bound
