@@ -25,8 +25,11 @@
 //! a step that is recorded but not yet submitted.) *Recording* sets pipelines and dispatches, nothing else.
 //!
 //! Shaders are composed by `#import name` lines. A name is a file, or is bound to one by the plan: `layout` to
-//! one of two walks, `element` to a storage type, `monoid` to what a reduction combines. Numbers are `override`
-//! constants. There are no conditionals and no macros in the composer.
+//! one of two walks, `element` to a storage type, `epilogue` and `incoming` to what follows the normalization and what
+//! comes back through it, `values` and `gradients` to where results go, `monoid` to what a reduction combines, `parts`
+//! and `outcome` to what is combined and what becomes of it. Numbers are `override` constants. There are no
+//! conditionals and no macros in the composer. Another storage type is an `element` file, another epilogue an
+//! `epilogue` and an `incoming` file, each with a line in Rust.
 //!
 //! # Two walks for every layout
 //!
@@ -55,10 +58,20 @@
 //! thresholds in `tuning.rs` are measured on llvmpipe only. Those for hardware are estimates from the bytes that
 //! must move, to be replaced by measurements.
 //!
+//! Backward by frozen statistics has no means to wait for, so that it writes dx in the pass that sums: one pass over
+//! memory. Not so in place where vectors cross channels: a neighbour could read dx for dy. Then it takes two.
+//!
+//! # Epilogues
+//!
+//! What ReLU let pass is not kept as bits. A bit for each element would have to be gathered from lanes that own
+//! vectors, not words; backward of ReLU computes the sign again from `x`, which it reads in any case. Add+ReLU would
+//! have to read the residual for that, so it reads the output once, in the pass that sums, and leaves the residual's
+//! gradient there, which is due in any case; the second pass reads that in place of `dy`.
+//!
 //! # Packed buffers
 //!
 //! Small arrays of one role share a buffer: weight and bias, their gradients, the saved statistics, the running
-//! ones. WebGPU's default is 8 storage buffers a stage and Metal needs one itself; the largest kernel binds 6.
+//! ones. WebGPU's default is 8 storage buffers a stage and Metal needs one itself; the largest kernel binds 7.
 //!
 //! `num_batches_tracked` is there once for each channel. One counter would have to be read by all workgroups and
 //! written by one, and there is no order among the workgroups of a dispatch.
@@ -75,14 +88,19 @@
 //! The residual needs care: a compiler may take `(pivot + offset) - pivot` for `offset`, and Mesa's does, which
 //! makes the residual zero. The kernel hides the sum from it by an exclusive or with a zero in the uniform.
 //!
+//! Conversions from and to f16 and bf16 are integer arithmetic: WGSL leaves `pack2x16float`'s rounding to the driver, its
+//! result undefined where one of two values is out of range, and subnormals to the driver's taste. All values, those
+//! beside every middle of two, and bits at random are compared with IEEE 754.
+//!
 //! Masked components are selected away, not multiplied by zero: a NaN in the neighbouring channel stays there.
 //!
 //! # Trust
 //!
 //! torch's float64 holds the oracle (1e-12), the oracle holds the chained twins (f64, in each kernel's own
 //! decomposition), each twin holds its kernel, and the oracle once more holds whole programs on the device. Only
-//! the last two need a device, so a red test says where the fault is. Every case runs with every strategy, several
-//! tiles, both layouts, in windows and without, twice for equal bits, in slices between guard words.
+//! the last two need a device, so a red test says where the fault is. Every f32 case runs with every strategy,
+//! several tiles, both layouts, in windows and without, twice for equal bits, in slices between guard words; of the
+//! product with storage types, epilogues and destinations a sample does.
 //! `sabotage.rs` mutates the shaders, and each mutant must be caught.
 //!
 //! # Learnt by measuring

@@ -1,12 +1,10 @@
-// Backward, split: combines each channel's partials into the gradients of weight and bias, and leaves
-// the means that dx needs at the head of scratch memory, the rows [mean_dy: C] [mean_x_hat_dy: C].
+// Combines each channel's partial sums, `width` channels a workgroup.
 
 #import gather_partials
 #import block_reduce
-#import backward_settle
+#import outcome
 
 @group(0) @binding(1) var<storage, read_write> scratch: array<f32>;
-@group(0) @binding(2) var<storage, read_write> grads: array<f32>;
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_finalize(
@@ -26,8 +24,6 @@ fn backward_finalize(
     }
     let total = fold(block_reduce(lane, mine, width));
     if lane < width && channel < params.geometry.channels {
-        settle_backward(channel, total, 0u);
-        scratch[channel] = total.dy.x * params.inverse_count;
-        scratch[params.geometry.channels + channel] = total.x_hat_dy.x * params.inverse_count;
+        conclude(channel, total);
     }
 }

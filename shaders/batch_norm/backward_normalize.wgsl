@@ -2,20 +2,19 @@
 
 #import backward_apply
 #import known_statistics
+#import means
 #import workgroup
 
 @group(0) @binding(1) var<storage, read> x: array<StorageVector>;
 @group(0) @binding(3) var<storage, read> statistics: array<f32>;
 @group(0) @binding(4) var<storage, read> affine: array<f32>;
-@group(0) @binding(5) var<storage, read> scratch: array<f32>;
 
 // Frozen statistics need no means, and nobody has left any.
 fn means(row: u32, channels: vec4<u32>) -> vec4<f32> {
     if FROZEN {
         return vec4(0.0);
     }
-    let at = channels + row * params.geometry.channels;
-    return vec4(scratch[at.x], scratch[at.y], scratch[at.z], scratch[at.w]);
+    return mean_row(row, channels);
 }
 
 fn known_coefficients(channels: vec4<u32>) -> BackwardCoefficients {

@@ -1,12 +1,8 @@
-// Forward, split: combines each channel's partials. `width` channels a workgroup.
+// Combines the parts of each channel's moments, `width` channels a workgroup.
 
-#import gather_partials
+#import parts
 #import block_reduce
-#import settle
-
-@group(0) @binding(1) var<storage, read> scratch: array<f32>;
-@group(0) @binding(2) var<storage, read_write> running: array<u32>;
-@group(0) @binding(3) var<storage, read_write> saved: array<f32>;
+#import outcome
 
 @compute @workgroup_size(WORKGROUP)
 fn finalize(
@@ -22,10 +18,10 @@ fn finalize(
     let channel = work * width + lane % width;
     var mine = identity();
     if channel < params.geometry.channels {
-        mine = gather_partials(channel, lane / width, WORKGROUP / width);
+        mine = gather(channel, lane / width, WORKGROUP / width);
     }
     let total = fold(block_reduce(lane, mine, width));
     if lane < width && channel < params.geometry.channels {
-        settle(channel, total, statistics_of(total), 0u);
+        conclude(channel, total);
     }
 }

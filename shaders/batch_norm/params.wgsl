@@ -18,14 +18,14 @@ struct Params {
     flags: u32,
     eps: f32,
     momentum: f32,
-    // 1 / n and 1 / (n - 1), n = N * S the values of a channel.
+    // N * S, the values of a channel, and its reciprocal.
+    count: f32,
     inverse_count: f32,
-    inverse_bessel: f32,
     // Where the partials begin in scratch memory, in floats.
     partials: u32,
     // The vector columns that have a partial in each chunk.
     partial_columns: u32,
-    // The chunk of partials that this dispatch writes first, or the number of them that it reads.
+    // The chunk of partials that this dispatch writes first, or the number of them, or of sets, that it reads.
     partial_chunk: u32,
     // For reading partials: the neighbouring components of one channel, and how often a channel
     // recurs in a row of columns.

@@ -3,16 +3,15 @@
 // [num_batches_tracked: C], the last of them integers.
 
 #import standardize
+#import settle_mean
 #import monoid
 
 fn statistics_of(total: Partial) -> Statistics {
-    // A compiler that sees through this sum takes (pivot + offset) - pivot for offset, and the residual
-    // for zero. Drivers do.
-    let mean = bitcast<vec4<f32>>(bitcast<vec4<u32>>(total.pivot + total.offset) ^ vec4(params.zero));
+    let mean = mean_of(total);
     return Statistics(
-        mean,
-        total.offset - (mean - total.pivot),
-        inverse_std(total.m2 * params.inverse_count),
+        mean.rounded,
+        mean.residual,
+        inverse_std(total.m2 / max(total.count, vec4(1.0))),
     );
 }
 
@@ -31,7 +30,7 @@ fn settle(channel: u32, total: Partial, statistics: Statistics, c: u32) {
     running[2u * channels + channel] = batches;
     let momentum = select(params.momentum, 1.0 / f32(batches), has(CUMULATIVE));
     // Normalization takes the biased variance, the running estimate the unbiased one.
-    let unbiased = total.m2[c] * params.inverse_bessel;
+    let unbiased = total.m2[c] / max(total.count[c] - 1.0, 1.0);
     let old_mean = bitcast<f32>(running[channel]);
     let old_var = bitcast<f32>(running[channels + channel]);
     running[channel] = bitcast<u32>((1.0 - momentum) * old_mean + momentum * statistics.mean[c]);

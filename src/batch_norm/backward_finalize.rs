@@ -1,28 +1,40 @@
-//! `backward_finalize.wgsl`: each channel's partial sums become parameter gradients and the means that
+//! `backward_finalize.wgsl`: each channel's partial sums become one, or become parameter gradients and the means that
 //! dx needs.
 
 use super::params::Params;
 use super::plan::Pass;
 use crate::gpu::program::{Dispatch, Field};
 
-/// The rows of C floats that it leaves at the head of scratch memory.
+/// The rows of C floats that gradients leave at the head of scratch memory.
 pub const HEAD_ROWS: u32 = 2;
 
-pub fn dispatch(pass: &Pass<'_>, params: Params) -> Dispatch<Params> {
-    let bindings = vec![pass.write(Field::Scratch), pass.write_grads()];
-    pass.dispatch("backward_finalize", &[("monoid", "sums")], params, bindings)
+/// What becomes of the sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Gradients,
+    Sums,
+}
+
+pub fn dispatch(pass: &Pass<'_>, outcome: Outcome, params: Params) -> Dispatch<Params> {
+    let (outcome, written) = match outcome {
+        Outcome::Gradients => (("outcome", "outcome_gradients"), pass.write_grads()),
+        Outcome::Sums => (("outcome", "outcome_sums"), pass.write(Field::Sums)),
+    };
+    let bindings = vec![pass.write(Field::Scratch), written];
+    pass.dispatch(
+        "backward_finalize",
+        &[("monoid", "sums"), outcome],
+        params,
+        bindings,
+    )
 }
 
 #[cfg(test)]
 pub fn twin(run: &mut super::twin::Run<'_>) {
     use crate::shared::sums::Sums4;
 
-    for (channel, total) in run.combine_partials::<Sums4>() {
-        run.settle_backward(channel, &total, 0);
-        let (mean_dy, mean_x_hat_dy) = run.means_of(&total);
-        run.memory.set(Field::Scratch, channel, mean_dy[0]);
-        run.memory
-            .set(Field::Scratch, run.channels() + channel, mean_x_hat_dy[0]);
+    for (channel, total) in run.combine_parts::<Sums4>() {
+        run.conclude_backward(channel, &total);
     }
 }
 

@@ -6,18 +6,36 @@ use super::plan::Pass;
 use crate::gpu::program::{Dispatch, Field};
 use crate::shared::walk::Geometry;
 
+/// Where the means that dx needs stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Means {
+    /// At the head of scratch memory.
+    Scratch,
+    /// In sums with their count.
+    Sums,
+}
+
 /// Where an epilogue adds, the incoming gradient has been left in `dresidual` by the pass before.
-pub fn dispatch(pass: &Pass<'_>, dx: Destination, geometry: Geometry) -> Dispatch<Params> {
+pub fn dispatch(
+    pass: &Pass<'_>,
+    means: Means,
+    dx: Destination,
+    geometry: Geometry,
+) -> Dispatch<Params> {
+    let (means, from) = match means {
+        Means::Scratch => (("means", "means_scratch"), Field::Scratch),
+        Means::Sums => (("means", "means_sums"), Field::Sums),
+    };
     let (gradients, dy, dx) = pass.gradients(dx, &geometry);
     let bindings = vec![
         pass.read_window(Field::X, &geometry),
         dy,
         pass.read(Field::Statistics),
         pass.read(Field::Affine),
-        pass.read(Field::Scratch),
+        pass.read(from),
         dx,
     ];
-    let choices = [gradients, pass.incoming_again()];
+    let choices = [means, gradients, pass.incoming_again()];
     pass.dispatch(
         "backward_normalize",
         &choices,

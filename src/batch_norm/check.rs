@@ -5,6 +5,7 @@ use super::config::BatchNormConfig;
 use super::options::{BackwardOptions, Destination, Epilogue, EvalOptions, ParameterGradients};
 use super::params::Params;
 use super::plan;
+use super::plan_pieces;
 use super::tuning::{Strategy, Tuning};
 use super::twin::{self, Memory};
 use crate::dtype::{Dtype, Problem};
@@ -12,7 +13,7 @@ use crate::error::PlanError;
 use crate::gpu::program::{Field, Program};
 use crate::gpu::{Caps, Kernels, step, test_gpu};
 use crate::reference::compare::{Bound, within};
-use crate::reference::oracle;
+use crate::reference::{Moments, oracle};
 use crate::shape::Shape;
 use crate::shared::walk::Tile;
 
@@ -74,10 +75,19 @@ enum Mode {
         dx: Option<Destination>,
         parameters: ParameterGradients,
     },
+    Stats,
+    Combine,
+    Finalize,
+    Apply(Destination),
+    BackwardReduce,
+    BackwardApply(Destination),
 }
 
+/// The parts of a batch whose moments are combined.
+const SETS: usize = 3;
+
 impl Mode {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 19] = [
         Self::Train,
         Self::Eval(Destination::Apart),
         Self::backward(
@@ -105,6 +115,14 @@ impl Mode {
         Self::backward(true, None, ParameterGradients::Accumulate),
         Self::backward(false, Some(Destination::Apart), ParameterGradients::Skip),
         Self::backward(true, Some(Destination::Apart), ParameterGradients::Skip),
+        Self::Stats,
+        Self::Combine,
+        Self::Finalize,
+        Self::Apply(Destination::Apart),
+        Self::Apply(Destination::InPlace),
+        Self::BackwardReduce,
+        Self::BackwardApply(Destination::Apart),
+        Self::BackwardApply(Destination::InPlace),
     ];
 
     const fn backward(
@@ -158,7 +176,7 @@ pub fn cases() -> Vec<Case> {
                     turn += 1;
                     // The turns come to every combination of two settings, on one shape or another.
                     let basic = plain && mode.is_basic() && (max_binding > 1024 || turn % 4 == 0);
-                    if basic || turn % 61 == 0 {
+                    if basic || turn % 97 == 0 {
                         cases.push(Case {
                             shape,
                             dtype,
@@ -251,6 +269,12 @@ impl Case {
                 };
                 plan::backward(&caps, problem, config, options)
             }
+            Mode::Stats => plan_pieces::stats(&caps, problem, config, tuning),
+            Mode::Combine => plan_pieces::combine(&caps, config, SETS as u32),
+            Mode::Finalize => plan_pieces::finalize(&caps, config),
+            Mode::Apply(y) => plan_pieces::apply(&caps, problem, config, y),
+            Mode::BackwardReduce => plan_pieces::backward_reduce(&caps, problem, config, tuning),
+            Mode::BackwardApply(dx) => plan_pieces::backward_apply(&caps, problem, config, dx),
         };
         match program {
             Ok(program) => Some(program),
@@ -416,6 +440,67 @@ impl Case {
         }
     }
 
+    /// The moments of one part of each channel's values, or of all of them.
+    fn moments(&self, part: Option<usize>) -> Vec<Moments> {
+        let mut values = vec![Vec::new(); self.config.num_features];
+        for (i, v) in self.x().into_iter().enumerate() {
+            values[self.shape.channel_of(i)].push(v);
+        }
+        let chosen = |i: usize| part.is_none_or(|part| i % SETS == part);
+        let part = |values: Vec<f64>| values.into_iter().enumerate().filter(|(i, _)| chosen(*i));
+        values
+            .into_iter()
+            .map(|values| Moments::of(part(values).map(|(_, v)| v)))
+            .collect()
+    }
+
+    /// Moments as a buffer holds them.
+    fn moment_rows(&self, part: Option<usize>) -> Vec<f64> {
+        let moments = self.moments(part);
+        let row = |value: fn(&Moments) -> f64| moments.iter().map(value).collect::<Vec<_>>();
+        [
+            row(|m| round(m.mean)),
+            row(|m| m.mean - round(m.mean)),
+            row(|m| m.m2),
+            row(|m| m.count),
+        ]
+        .concat()
+    }
+
+    /// The gradient that comes in through the epilogue.
+    fn incoming(&self) -> Vec<f64> {
+        let before = match self.config.epilogue {
+            Epilogue::Identity => vec![1.0; self.elements()],
+            Epilogue::Relu => self.before_relu(),
+            // As stored: what rounds to zero has not passed.
+            Epilogue::AddRelu => self.output().into_iter().map(|y| self.stored(y)).collect(),
+        };
+        self.dy()
+            .into_iter()
+            .zip(before)
+            .map(|(g, v)| if v > 0.0 { g } else { 0.0 })
+            .collect()
+    }
+
+    fn gradients(&self) -> oracle::Gradients {
+        let (shape, x, eps) = (self.shape, self.x(), f64::from(self.config.eps));
+        let weight = self.weight();
+        let weight = weight.as_deref();
+        if self.is_frozen() {
+            oracle::backward_frozen(shape, &x, &self.incoming(), &self.running(), weight, eps)
+        } else {
+            oracle::backward(shape, &x, &self.incoming(), weight, eps)
+        }
+    }
+
+    /// The rows that backward's sums make, of the whole batch.
+    fn sum_rows(&self) -> Vec<f64> {
+        let gradients = self.gradients();
+        let count = self.shape.values_per_channel().expect("a small shape") as f64;
+        let counts = vec![count; gradients.dbias.len()];
+        [gradients.dbias, gradients.dweight, counts].concat()
+    }
+
     /// The program's buffers before it runs. What it is to write is NaN, so that a hole is seen.
     pub fn memory(&self, program: &Program<Params>) -> Memory {
         let running = self.running();
@@ -433,6 +518,12 @@ impl Case {
                     let batches = vec![running.num_batches_tracked as f64; running.mean.len()];
                     [running.mean.clone(), running.var.clone(), batches].concat()
                 }
+                Field::Sets => (0..SETS)
+                    .flat_map(|part| self.moment_rows(Some(part)))
+                    .collect(),
+                Field::Moments if self.mode == Mode::Finalize => self.moment_rows(None),
+                Field::Sums if matches!(self.mode, Mode::BackwardApply(_)) => self.sum_rows(),
+                Field::Dresidual if matches!(self.mode, Mode::BackwardApply(_)) => self.incoming(),
                 Field::Residual => self.residual(),
                 Field::Output => self.output().into_iter().map(|y| self.stored(y)).collect(),
                 Field::Grads => match self.mode {
@@ -445,7 +536,10 @@ impl Case {
                 Field::Statistics if self.is_frozen() => {
                     [running.mean.clone(), running.var.clone()].concat()
                 }
-                Field::Statistics => {
+                Field::Saved if !matches!(self.mode, Mode::Apply(_)) => {
+                    vec![f64::NAN; need.bytes as usize / 4]
+                }
+                Field::Statistics | Field::Saved => {
                     let residual = forward
                         .mean
                         .iter()
@@ -455,7 +549,7 @@ impl Case {
                     [mean, forward.inv_std.clone(), residual].concat()
                 }
                 Field::Y | Field::Dx | Field::Dresidual => vec![f64::NAN; self.elements()],
-                Field::Saved | Field::Scratch => {
+                Field::Scratch | Field::Moments | Field::Sums => {
                     vec![f64::NAN; need.bytes as usize / 4]
                 }
             };
@@ -476,12 +570,15 @@ impl Case {
                 };
                 vec![(y, self.output())]
             }
-            Mode::Train | Mode::Eval(_) => {
+            Mode::Train | Mode::Eval(_) | Mode::Finalize => {
                 let forward = oracle::train(shape, &x, None, None, eps);
                 let none = vec![0.0; forward.mean.len()];
                 let saved = [forward.mean.clone(), forward.inv_std.clone(), none].concat();
-                let mut expected = vec![(Field::Y, self.output()), (Field::Saved, saved)];
-                if self.mode == Mode::Train && self.config.track_running_stats {
+                let mut expected = vec![(Field::Saved, saved)];
+                if self.mode != Mode::Finalize {
+                    expected.push((Field::Y, self.output()));
+                }
+                if !matches!(self.mode, Mode::Eval(_)) && self.config.track_running_stats {
                     let values = shape.values_per_channel().expect("a small shape") as u64;
                     running.update(&forward, values, self.config.momentum.map(f64::from));
                     let batches = vec![running.num_batches_tracked as f64; running.mean.len()];
@@ -493,26 +590,7 @@ impl Case {
                 expected
             }
             Mode::Backward { dx, parameters, .. } => {
-                let mut incoming = self.dy();
-                let before = match self.config.epilogue {
-                    Epilogue::Identity => vec![1.0; incoming.len()],
-                    Epilogue::Relu => self.before_relu(),
-                    // As stored: what rounds to zero has not passed.
-                    Epilogue::AddRelu => {
-                        self.output().into_iter().map(|y| self.stored(y)).collect()
-                    }
-                };
-                incoming
-                    .iter_mut()
-                    .zip(before)
-                    .for_each(|(g, v)| *g = if v > 0.0 { *g } else { 0.0 });
-                let weight = self.weight();
-                let weight = weight.as_deref();
-                let gradients = if self.is_frozen() {
-                    oracle::backward_frozen(shape, &x, &incoming, &running, weight, eps)
-                } else {
-                    oracle::backward(shape, &x, &incoming, weight, eps)
-                };
+                let gradients = self.gradients();
                 let rows = [
                     self.config.weight.then_some(gradients.dweight),
                     self.config.bias.then_some(gradients.dbias),
@@ -534,10 +612,22 @@ impl Case {
                     expected.push((Field::Grads, grads));
                 }
                 if self.config.epilogue.adds() {
-                    expected.push((Field::Dresidual, incoming));
+                    expected.push((Field::Dresidual, self.incoming()));
                 }
                 expected
             }
+            Mode::Stats | Mode::Combine => vec![(Field::Moments, self.moment_rows(None))],
+            Mode::Apply(Destination::Apart) => vec![(Field::Y, self.output())],
+            Mode::Apply(Destination::InPlace) => vec![(Field::X, self.output())],
+            Mode::BackwardReduce => {
+                let mut expected = vec![(Field::Sums, self.sum_rows())];
+                if self.config.epilogue.adds() {
+                    expected.push((Field::Dresidual, self.incoming()));
+                }
+                expected
+            }
+            Mode::BackwardApply(Destination::Apart) => vec![(Field::Dx, self.gradients().dx)],
+            Mode::BackwardApply(Destination::InPlace) => vec![(Field::Dy, self.gradients().dx)],
         }
     }
 
@@ -547,7 +637,13 @@ impl Case {
         let ulp = f64::from(f32::EPSILON);
         let values = self.shape.values_per_channel().expect("a small shape") as f64;
         let exact = match field {
-            Field::X if self.mode == Mode::Eval(Destination::InPlace) => {
+            Field::X
+                if [
+                    Mode::Eval(Destination::InPlace),
+                    Mode::Apply(Destination::InPlace),
+                ]
+                .contains(&self.mode) =>
+            {
                 Bound::new(16.0 * ulp, 16.0 * ulp)
             }
             Field::Dy
@@ -556,21 +652,24 @@ impl Case {
                     Mode::Backward {
                         dx: Some(Destination::InPlace),
                         ..
-                    }
+                    } | Mode::BackwardApply(Destination::InPlace)
                 ) =>
             {
                 Bound::new(32.0 * ulp, 32.0 * ulp * self.largest_inv_std())
             }
             Field::Y | Field::Saved | Field::Running => Bound::new(16.0 * ulp, 16.0 * ulp),
             Field::Dx => Bound::new(32.0 * ulp, 32.0 * ulp * self.largest_inv_std()),
-            Field::Grads | Field::Scratch => Bound::new(16.0 * ulp, 16.0 * ulp * values),
+            Field::Grads | Field::Scratch | Field::Moments | Field::Sums => {
+                Bound::new(16.0 * ulp, 16.0 * ulp * values)
+            }
             Field::X
             | Field::Dy
             | Field::Affine
             | Field::Statistics
             | Field::Residual
             | Field::Dresidual
-            | Field::Output => return Bound::EXACT,
+            | Field::Output
+            | Field::Sets => return Bound::EXACT,
         };
         // Storing rounds once more: by half a unit of the last place, or of the smallest subnormal.
         let (relative, absolute) = match self.dtype {
@@ -648,11 +747,15 @@ impl Case {
 /// The mean and what rounding left out of it, in one number.
 fn canonical(field: Field, values: &[f64]) -> Vec<f64> {
     let mut values = values.to_vec();
-    if field == Field::Saved {
-        let channels = values.len() / 3;
-        for channel in 0..channels {
-            values[channel] += std::mem::take(&mut values[2 * channels + channel]);
-        }
+    // The mean is the first row, what is left of it the second of moments, the third of statistics.
+    let (rows, residual) = match field {
+        Field::Saved => (3, 2),
+        Field::Moments => (4, 1),
+        _ => return values,
+    };
+    let channels = values.len() / rows;
+    for channel in 0..channels {
+        values[channel] += std::mem::take(&mut values[residual * channels + channel]);
     }
     values
 }

@@ -1,24 +1,61 @@
-//! `finalize.wgsl`: each channel's partial moments become saved and running statistics.
+//! `finalize.wgsl`: the parts of each channel's moments become one, or become statistics.
 
 use super::params::Params;
 use super::plan::Pass;
+use crate::gpu::compose::Choice;
 use crate::gpu::program::{Dispatch, Field};
 
-pub fn dispatch(pass: &Pass<'_>, params: Params) -> Dispatch<Params> {
-    let bindings = vec![
-        pass.read(Field::Scratch),
-        pass.write_running(),
-        pass.write(Field::Saved),
-    ];
-    pass.dispatch("finalize", &[("monoid", "moments")], params, bindings)
+/// What is combined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parts {
+    /// The partial results of a pass over memory.
+    Scratch,
+    /// Sets of moments.
+    Moments(Field),
+}
+
+/// What becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Statistics,
+    Moments,
+}
+
+pub fn dispatch(
+    pass: &Pass<'_>,
+    parts: Parts,
+    outcome: Outcome,
+    params: Params,
+) -> Dispatch<Params> {
+    let (parts, source): (Choice, _) = match parts {
+        Parts::Scratch => (("parts", "parts_scratch"), Field::Scratch),
+        Parts::Moments(field) => (("parts", "parts_moments"), field),
+    };
+    let mut bindings = vec![pass.read(source)];
+    let outcome = match outcome {
+        Outcome::Statistics => {
+            bindings.extend([pass.write_running(), pass.write(Field::Saved)]);
+            ("outcome", "outcome_statistics")
+        }
+        Outcome::Moments => {
+            bindings.push(pass.write(Field::Moments));
+            ("outcome", "outcome_moments")
+        }
+    };
+    pass.dispatch(
+        "finalize",
+        &[("monoid", "moments"), parts, outcome],
+        params,
+        bindings,
+    )
 }
 
 #[cfg(test)]
 pub fn twin(run: &mut super::twin::Run<'_>) {
     use crate::shared::moments::Moments4;
 
-    for (channel, total) in run.combine_partials::<Moments4>() {
-        run.settle(channel, &total, 0);
+    for (channel, total) in run.combine_parts::<Moments4>() {
+        run.conclude(channel, &total);
     }
 }
 

@@ -44,7 +44,9 @@ mod layer;
 mod normalize;
 mod options;
 mod params;
+mod pieces;
 mod plan;
+mod plan_pieces;
 mod plans;
 mod stats;
 mod tuning;
@@ -63,6 +65,11 @@ pub use crate::shared::walk::Tile;
 pub use config::BatchNormConfig;
 pub use layer::{BatchNorm, Gradients, Saved, State};
 pub use options::{BackwardOptions, Destination, Epilogue, EvalOptions, ParameterGradients};
+pub use pieces::{
+    ApplyBuffers, ApplyPlan, BackwardApplyBuffers, BackwardApplyPlan, BackwardReduceBuffers,
+    BackwardReducePlan, CombineBuffers, CombinePlan, FinalizeBuffers, FinalizePlan, StatsBuffers,
+    StatsPlan,
+};
 pub use plans::{
     BackwardBuffers, BackwardPlan, DispatchInfo, EvalBuffers, EvalPlan, TrainBuffers, TrainPlan,
 };
@@ -76,6 +83,7 @@ const SOURCES: &[Source] = sources!("batch_norm":
     backward_frozen, backward_normalize, backward_reread, backward_settle, backward_stats,
     coefficients, collect, epilogue_add_relu, epilogue_identity, epilogue_relu, finalize,
     forward_reread, gather_partials, gradients_apart, gradients_in_place, gradients_read,
-    incoming_add_relu, incoming_identity, incoming_relu, known_statistics, normalize, params,
-    partials, settle, standardize, stats, store_partial, values_apart, values_in_place,
+    incoming_add_relu, incoming_identity, incoming_relu, known_statistics, means_scratch, means_sums,
+    normalize, outcome_gradients, outcome_moments, outcome_statistics, outcome_sums, params,
+    partials, parts_moments, parts_scratch, settle, settle_mean, standardize, stats, store_partial, values_apart, values_in_place,
 );

@@ -20,8 +20,8 @@ pub struct Params {
     pub flags: u32,
     pub eps: f32,
     pub momentum: f32,
+    pub count: f32,
     pub inverse_count: f32,
-    pub inverse_bessel: f32,
     pub partials: u32,
     pub partial_columns: u32,
     pub partial_chunk: u32,
@@ -38,13 +38,14 @@ impl Params {
         Self {
             flags: flag(config.weight, HAS_WEIGHT) | flag(config.bias, HAS_BIAS),
             eps: config.eps,
+            count: values as f32,
             inverse_count: 1.0 / values.max(1) as f32,
             ..Self::default()
         }
     }
 
-    /// The same, with the running statistics moved by a batch of `values` values per channel.
-    pub fn tracking(self, config: &BatchNormConfig, values: u32) -> Self {
+    /// The same, with the running statistics moved.
+    pub fn tracking(self, config: &BatchNormConfig) -> Self {
         Self {
             flags: self.flags
                 | TRACK
@@ -54,7 +55,6 @@ impl Params {
                     0
                 },
             momentum: config.momentum.unwrap_or(0.0),
-            inverse_bessel: 1.0 / values.saturating_sub(1).max(1) as f32,
             ..self
         }
     }

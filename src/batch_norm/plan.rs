@@ -28,6 +28,8 @@ pub enum Statistics {
     },
     /// The running ones, which nothing moves.
     Frozen,
+    /// Those of a batch of which this is a part.
+    Shared,
 }
 
 /// What the dispatches of one plan share.
@@ -43,11 +45,13 @@ pub struct Pass<'a> {
     windows: Vec<Range<u32>>,
     /// What the uniforms of all dispatches have in common.
     pub params: Params,
-    scratch_floats: u64,
+    pub scratch_floats: u64,
+    /// Sets of moments to be combined.
+    pub sets: u32,
 }
 
 impl<'a> Pass<'a> {
-    fn new(
+    pub fn new(
         caps: &'a Caps,
         problem: Problem,
         config: &'a BatchNormConfig,
@@ -71,13 +75,13 @@ impl<'a> Pass<'a> {
             Statistics::Batch { track } => {
                 config.check_batch_statistics(shape)?;
                 if track {
-                    params = params.tracking(config, values);
+                    params = params.tracking(config);
                 }
             }
             Statistics::Frozen if !config.track_running_stats => {
                 return Err(PlanError::NoRunningStatistics);
             }
-            Statistics::Frozen => {}
+            Statistics::Frozen | Statistics::Shared => {}
         }
         let tile = tuning.tile(caps)?;
         let windows = walk.windows(caps.max_binding, 4 * problem.dtype.bytes());
@@ -93,6 +97,7 @@ impl<'a> Pass<'a> {
             windows,
             params,
             scratch_floats: 0,
+            sets: 0,
         })
     }
 
@@ -108,9 +113,11 @@ impl<'a> Pass<'a> {
             | Field::Dresidual
             | Field::Output => self.dtype.buffer_bytes(self.walk.elements as usize),
             Field::Affine | Field::Grads => row * self.config.affine_rows() as u64,
-            Field::Running | Field::Saved => 3 * row,
+            Field::Running | Field::Saved | Field::Sums => 3 * row,
+            Field::Moments => 4 * row,
+            Field::Sets => 4 * row * u64::from(self.sets),
             Field::Statistics => match self.statistics {
-                Statistics::Batch { .. } => 3 * row,
+                Statistics::Batch { .. } | Statistics::Shared => 3 * row,
                 Statistics::Frozen => 2 * row,
             },
             Field::Scratch => 4 * self.scratch_floats,
@@ -294,7 +301,7 @@ impl<'a> Pass<'a> {
     }
 
     /// The walks of a kernel that takes the tensor in windows, over as many workgroups as are of use.
-    fn parts(&self) -> Vec<Geometry> {
+    pub fn parts(&self) -> Vec<Geometry> {
         self.windows
             .iter()
             .map(|window| {
@@ -307,7 +314,7 @@ impl<'a> Pass<'a> {
 
     /// Lays out partial results of `fields` vec4 fields in scratch memory, after `head` floats. Returns how
     /// many chunks there are over all windows.
-    fn lay_out_partials(&mut self, parts: &[Geometry], head: u32, fields: u64) -> u32 {
+    pub fn lay_out_partials(&mut self, parts: &[Geometry], head: u32, fields: u64) -> u32 {
         let chunks = parts.iter().map(|part| part.chunks).sum();
         let columns = self.walk.partial_columns();
         self.params.partials = head;
@@ -319,7 +326,7 @@ impl<'a> Pass<'a> {
     }
 
     /// The parameters of each part: the partials that it writes follow those of the parts before it.
-    fn partials_of_parts(&self, parts: &[Geometry]) -> Vec<Params> {
+    pub fn partials_of_parts(&self, parts: &[Geometry]) -> Vec<Params> {
         parts
             .iter()
             .scan(0, |next, &geometry| {
@@ -336,7 +343,7 @@ impl<'a> Pass<'a> {
 
     /// The parameters of a kernel that combines the partials of all chunks: `width` channels a workgroup, as
     /// many rows of lanes as there are partials to read.
-    fn combination(&self, chunks: u32) -> Params {
+    pub fn combination(&self, chunks: u32) -> Params {
         let entries = u64::from(chunks)
             * u64::from(self.params.partial_periods)
             * u64::from(self.params.partial_plane);
@@ -365,14 +372,14 @@ impl<'a> Pass<'a> {
     }
 
     /// Elementwise forward dispatches, by statistics in `field`.
-    fn normalize(&self, field: Field, y: Destination) -> Vec<Dispatch<Params>> {
+    pub fn normalize(&self, field: Field, y: Destination) -> Vec<Dispatch<Params>> {
         self.parts()
             .iter()
             .map(|part| normalize::dispatch(self, field, y, *part))
             .collect()
     }
 
-    fn program(
+    pub fn program(
         &self,
         dispatches: Vec<Dispatch<Params>>,
         fields: &[Field],
@@ -473,7 +480,12 @@ fn by_batch(
                     .into_iter()
                     .map(|params| stats::dispatch(&pass, params)),
             );
-            dispatches.push(finalize::dispatch(&pass, pass.combination(chunks)));
+            dispatches.push(finalize::dispatch(
+                &pass,
+                finalize::Parts::Scratch,
+                finalize::Outcome::Statistics,
+                pass.combination(chunks),
+            ));
             dispatches.extend(pass.normalize(Field::Saved, Destination::Apart));
         }
     }
@@ -546,11 +558,22 @@ pub fn backward(
                     });
                 }
                 if grads || coupled {
-                    dispatches.push(backward_finalize::dispatch(&pass, pass.combination(chunks)));
+                    dispatches.push(backward_finalize::dispatch(
+                        &pass,
+                        backward_finalize::Outcome::Gradients,
+                        pass.combination(chunks),
+                    ));
                 }
             }
             if let Some(dx) = dx.filter(|_| !(sums && at_once)) {
-                let normalize = |part: &Geometry| backward_normalize::dispatch(&pass, dx, *part);
+                let normalize = |part: &Geometry| {
+                    backward_normalize::dispatch(
+                        &pass,
+                        backward_normalize::Means::Scratch,
+                        dx,
+                        *part,
+                    )
+                };
                 dispatches.extend(parts.iter().map(normalize));
             }
         }

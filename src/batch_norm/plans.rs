@@ -16,14 +16,14 @@ use crate::gpu::{Kernels, Step};
 
 /// A program with its pipelines.
 #[derive(Debug)]
-struct Compiled {
+pub struct Compiled {
     kernels: Kernels,
     program: Program<Params>,
     pipelines: Vec<wgpu::ComputePipeline>,
 }
 
 impl Compiled {
-    fn new(kernels: &Kernels, program: Program<Params>) -> Result<Self, PlanError> {
+    pub fn new(kernels: &Kernels, program: Program<Params>) -> Result<Self, PlanError> {
         let pipelines = program
             .dispatches
             .iter()
@@ -36,15 +36,15 @@ impl Compiled {
         })
     }
 
-    fn bind(&self, label: &'static str, slices: &Slices<'_>) -> Result<Step, BindError> {
+    pub fn bind(&self, label: &'static str, slices: &Slices<'_>) -> Result<Step, BindError> {
         step::bind(label, &self.kernels, &self.pipelines, &self.program, slices)
     }
 
-    fn bytes(&self, field: Field) -> u64 {
+    pub fn bytes(&self, field: Field) -> u64 {
         self.program.bytes(field)
     }
 
-    fn dispatches(&self) -> impl Iterator<Item = DispatchInfo<'_>> {
+    pub fn dispatches(&self) -> impl Iterator<Item = DispatchInfo<'_>> {
         self.program.dispatches.iter().map(|dispatch| DispatchInfo {
             plan: self,
             dispatch,
@@ -99,6 +99,8 @@ macro_rules! sizes {
         }
     };
 }
+
+pub(super) use sizes;
 
 /// Forward in training: normalizes by the batch's own statistics, saves them for backward, and moves the
 /// running ones.

@@ -281,8 +281,8 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant(
         "settle",
-        "total.m2[c] * params.inverse_bessel",
-        "total.m2[c] * params.inverse_count",
+        "max(total.count[c] - 1.0, 1.0)",
+        "total.count[c]",
         "biased for unbiased",
     ),
     Mutant(
@@ -388,7 +388,31 @@ const MUTANTS: &[Mutant] = &[
         "lanes past the last channel settle",
     ),
     Mutant(
-        "backward_finalize",
+        "parts_moments",
+        "fields[f][c] = ",
+        "fields[f][0u] = ",
+        "one set of four is taken",
+    ),
+    Mutant(
+        "outcome_moments",
+        "total.count.x",
+        "1.0",
+        "parts weigh alike",
+    ),
+    Mutant(
+        "means_sums",
+        " / max(sum_row(2u, channels), vec4(1.0))",
+        "",
+        "sums for means",
+    ),
+    Mutant(
+        "outcome_sums",
+        "total.x_hat_dy.x",
+        "total.dy.x",
+        "dbias for dweight",
+    ),
+    Mutant(
+        "outcome_gradients",
         "total.x_hat_dy.x * params.inverse_count",
         "total.x_hat_dy.x",
         "a sum for a mean",

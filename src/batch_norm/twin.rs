@@ -260,15 +260,83 @@ impl Run<'_> {
         })
     }
 
-    /// Each channel with its total over all partials.
-    pub fn combine_partials<P: Partial>(&self) -> Vec<(usize, P)> {
+    // parts_moments.wgsl
+    fn gather_moments<P: Partial>(&self, channel: u32, row: u32, rows: u32) -> P {
+        let from = self.slot(1).expect("moments");
+        let sets: Vec<u32> = (0..self.params().partial_chunk).collect();
+        let groups = sets.chunks(4).skip(row as usize).step_by(rows as usize);
+        groups.fold(P::identity(), |total, group| {
+            let mut fields = P::identity().fields();
+            for (c, set) in group.iter().enumerate() {
+                for (f, field) in fields.iter_mut().enumerate() {
+                    let row = *set as usize * P::FIELDS + f;
+                    field[c] = self
+                        .memory
+                        .get(from, row * self.channels() + channel as usize);
+                }
+            }
+            total.combine(P::of_fields(&fields))
+        })
+    }
+
+    /// Each channel with its total over all parts.
+    pub fn combine_parts<P: Partial>(&self) -> Vec<(usize, P)> {
         let rows = self.constant("WORKGROUP") / self.params().geometry.width;
+        let of_moments = self
+            .dispatch
+            .kernel
+            .choices
+            .contains(&("parts", "parts_moments"));
         (0..self.channels())
             .map(|channel| {
-                let lanes = (0..rows).map(|row| self.gather_partials(channel as u32, row, rows));
+                let lanes = (0..rows).map(|row| match of_moments {
+                    true => self.gather_moments(channel as u32, row, rows),
+                    false => self.gather_partials(channel as u32, row, rows),
+                });
                 (channel, block_reduce::<P>(lanes.collect(), 1)[0].fold())
             })
             .collect()
+    }
+
+    // outcome_statistics.wgsl, outcome_moments.wgsl
+    pub fn conclude(&mut self, channel: usize, total: &Moments4) {
+        match self.choice("outcome") {
+            "outcome_statistics" if total.count[0] > 0.0 => self.settle(channel, total, 0),
+            "outcome_statistics" => {}
+            "outcome_moments" => {
+                let rows = [
+                    total.pivot[0] + total.offset[0],
+                    0.0,
+                    total.m2[0],
+                    total.count[0],
+                ];
+                for (row, value) in rows.into_iter().enumerate() {
+                    self.memory
+                        .set(Field::Moments, row * self.channels() + channel, value);
+                }
+            }
+            other => panic!("no outcome: {other}"),
+        }
+    }
+
+    // outcome_gradients.wgsl, outcome_sums.wgsl
+    pub fn conclude_backward(&mut self, channel: usize, total: &Sums4) {
+        let (field, rows) = match self.choice("outcome") {
+            "outcome_gradients" => {
+                self.settle_backward(channel, total, 0);
+                let (mean_dy, mean_x_hat_dy) = self.means_of(total);
+                (Field::Scratch, vec![mean_dy[0], mean_x_hat_dy[0]])
+            }
+            "outcome_sums" => {
+                let count = f64::from(self.params().count);
+                (Field::Sums, vec![total.dy[0], total.x_hat_dy[0], count])
+            }
+            other => panic!("no outcome: {other}"),
+        };
+        for (row, value) in rows.into_iter().enumerate() {
+            self.memory
+                .set(field, row * self.channels() + channel, value);
+        }
     }
 
     /// The components and channels that a lane of a workgroup which owns its unit settles.
@@ -284,10 +352,11 @@ impl Run<'_> {
 
     // settle.wgsl
     pub fn statistics_of(&self, total: &Moments4) -> Statistics {
-        let share = exact(self.params().inverse_count);
         Statistics {
             mean: std::array::from_fn(|c| total.pivot[c] + total.offset[c]),
-            inv_std: std::array::from_fn(|c| self.inverse_std(total.m2[c] * share)),
+            inv_std: std::array::from_fn(|c| {
+                self.inverse_std(total.m2[c] / total.count[c].max(1.0))
+            }),
         }
     }
 
@@ -309,7 +378,7 @@ impl Run<'_> {
         } else {
             params.momentum.into()
         };
-        let unbiased = total.m2[c] * exact(params.inverse_bessel);
+        let unbiased = total.m2[c] / (total.count[c] - 1.0).max(1.0);
         for (row, new) in [statistics.mean[c], unbiased].into_iter().enumerate() {
             let old = memory.get(Field::Running, row * channels + channel);
             memory.set(
@@ -463,8 +532,16 @@ impl Run<'_> {
         if self.frozen() {
             return ([0.0; 4], [0.0; 4]);
         }
-        let row =
-            |row| channels.map(|c| self.memory.get(Field::Scratch, row * self.channels() + c));
+        let row = |row: usize| {
+            channels.map(|c| match self.choice("means") {
+                "means_scratch" => self.memory.get(Field::Scratch, row * self.channels() + c),
+                "means_sums" => {
+                    let sums = |row| self.memory.get(Field::Sums, row * self.channels() + c);
+                    sums(row) / sums(2)
+                }
+                other => panic!("no means: {other}"),
+            })
+        };
         (row(0), row(1))
     }
 

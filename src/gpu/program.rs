@@ -32,6 +32,12 @@ pub enum Field {
     Saved,
     /// What backward normalizes by: the saved statistics, or the running ones.
     Statistics,
+    /// Moments of several parts of a batch.
+    Sets,
+    /// Moments of a batch.
+    Moments,
+    /// The sums that backward needs.
+    Sums,
     /// Memory that holds nothing between two encodings.
     Scratch,
 }
@@ -52,6 +58,9 @@ impl Field {
             Self::Running => "running",
             Self::Saved => "saved",
             Self::Statistics => "statistics",
+            Self::Sets => "sets",
+            Self::Moments => "moments",
+            Self::Sums => "sums",
             Self::Scratch => "scratch",
         }
     }

@@ -1,0 +1,10 @@
+// The means that dx needs, as the pass before left them at the head of scratch memory.
+
+#import params
+
+@group(0) @binding(5) var<storage, read> scratch: array<f32>;
+
+fn mean_row(row: u32, channels: vec4<u32>) -> vec4<f32> {
+    let at = channels + row * params.geometry.channels;
+    return vec4(scratch[at.x], scratch[at.y], scratch[at.z], scratch[at.w]);
+}

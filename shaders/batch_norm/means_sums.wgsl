@@ -1,0 +1,14 @@
+// The means that dx needs, from the rows [sum_g: C] [sum_x_hat_g: C] [count: C].
+
+#import params
+
+@group(0) @binding(5) var<storage, read> sums: array<f32>;
+
+fn sum_row(row: u32, channels: vec4<u32>) -> vec4<f32> {
+    let at = channels + row * params.geometry.channels;
+    return vec4(sums[at.x], sums[at.y], sums[at.z], sums[at.w]);
+}
+
+fn mean_row(row: u32, channels: vec4<u32>) -> vec4<f32> {
+    return sum_row(row, channels) / max(sum_row(2u, channels), vec4(1.0));
+}
