@@ -36,6 +36,7 @@
 //! let step = plan.bind(&TrainBuffers {
 //!     x: x.slice(..),
 //!     y: y.slice(..),
+//!     residual: None,                   // what an epilogue adds
 //!     affine: Some(affine.slice(..)),   // plan.affine_bytes(), from config.initial_affine()
 //!     running: Some(running.slice(..)), // plan.running_bytes(), from config.initial_running()
 //!     saved: saved.slice(..),           // plan.saved_bytes()
