@@ -40,7 +40,9 @@ const PURE: &[&str] = &[
     "shared/walk.rs",
     "batch_norm/config.rs",
     "batch_norm/params.rs",
+    "batch_norm/options.rs",
     "batch_norm/plan.rs",
+    "batch_norm/plan_pieces.rs",
     "batch_norm/tuning.rs",
     "batch_norm/twin.rs",
 ];
