@@ -508,6 +508,22 @@ fn tensors() {
 }
 
 #[test]
+fn layers_of_more_channels_than_a_device_can_hold() {
+    let gpu = gpu();
+    for channels in [usize::MAX, 1 << 40, 1 << 31] {
+        let error = BatchNormConfig::new(channels)
+            .build(&gpu)
+            .map(drop)
+            .unwrap_err();
+        assert!(
+            matches!(error, Error::Plan(PlanError::Limit { .. })),
+            "{error}"
+        );
+    }
+    assert!(BatchNormConfig::new(0).build(&gpu).is_err());
+}
+
+#[test]
 fn states() {
     let gpu = gpu();
     let mut bn = BatchNormConfig::new(3).bias(false).build(&gpu).unwrap();

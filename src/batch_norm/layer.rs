@@ -151,6 +151,20 @@ impl BatchNormConfig {
     pub fn build(self, gpu: &Gpu) -> Result<BatchNorm, Error> {
         static LAYERS: AtomicU64 = AtomicU64::new(0);
         self.check()?;
+        // Before the host makes room for rows that no device could hold.
+        let (needed, available) = (
+            12u64.saturating_mul(self.num_features as u64),
+            gpu.kernels().caps().max_binding,
+        );
+        if needed > available {
+            let limit = "max_storage_buffer_binding_size";
+            return Err(PlanError::Limit {
+                limit,
+                needed,
+                available,
+            }
+            .into());
+        }
         let state = |label, bytes: &[u8]| -> Result<Option<wgpu::Buffer>, Error> {
             if bytes.is_empty() {
                 return Ok(None);
