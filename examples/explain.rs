@@ -25,7 +25,8 @@ struct Arguments {
     /// Forces a strategy: reread or split.
     #[arg(long)]
     strategy: Option<String>,
-    /// Forces a tile: invocations in a workgroup, and those of them that walk together, as in 256x32.
+    /// Forces a tile: invocations in a workgroup, those of them that walk together, and the columns of each
+    /// where there are columns, as in 256x32 or 8x8x32.
     #[arg(long)]
     tile: Option<String>,
     /// Prints each kernel's composed WGSL.
@@ -138,11 +139,13 @@ fn strategy(name: &str) -> Result<Strategy, String> {
 
 fn tile(text: &str) -> Result<Tile, String> {
     let read = || {
-        let (workgroup, lanes) = text.split_once('x')?;
-        Some(Tile {
-            workgroup: workgroup.parse().ok()?,
-            lanes: lanes.parse().ok()?,
-        })
+        let mut numbers = text.split('x').map(|number| number.parse().ok());
+        let tile = Tile {
+            workgroup: numbers.next()??,
+            lanes: numbers.next()??,
+            columns: numbers.next().unwrap_or(Some(1))?,
+        };
+        numbers.next().is_none().then_some(tile)
     };
-    read().ok_or_else(|| format!("--tile: {text:?} is not like 256x32"))
+    read().ok_or_else(|| format!("--tile: {text:?} is not like 256x32 or 8x8x32"))
 }

@@ -94,12 +94,14 @@ pub enum PlanError {
         reason: &'static str,
     },
     /// A tile was forced that no kernel can run.
-    #[error("tile: {reason}, got workgroup {workgroup}, lanes {lanes}")]
+    #[error("tile: {reason}, got workgroup {workgroup}, lanes {lanes}, columns {columns}")]
     Tile {
         /// Invocations in a workgroup.
         workgroup: u32,
         /// Invocations that walk together.
         lanes: u32,
+        /// Vector columns of an invocation.
+        columns: u32,
         /// What is wrong with them.
         reason: &'static str,
     },

@@ -113,9 +113,22 @@ fn forced_strategies_and_tiles() {
         assert!(matches!(error, PlanError::Strategy { .. }), "{error}");
         assert!(error.to_string().contains(what), "{error}");
     }
-    for (workgroup, lanes) in [(0, 0), (48, 16), (64, 12), (32, 64), (512, 32)] {
+    for (workgroup, lanes, columns) in [
+        (0, 0, 1),
+        (48, 16, 1),
+        (64, 12, 1),
+        (32, 64, 1),
+        (512, 32, 1),
+        (8, 8, 0),
+        (8, 8, 3),
+        (8, 8, 16),
+    ] {
         let tuning = Tuning {
-            tile: Some(Tile { workgroup, lanes }),
+            tile: Some(Tile {
+                workgroup,
+                lanes,
+                columns,
+            }),
             ..Tuning::default()
         };
         let error = plan(Shape::nc(8, 8), tuning).unwrap_err();

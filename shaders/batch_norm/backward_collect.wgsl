@@ -1,4 +1,5 @@
-// The sums of the incoming gradient g and of x_hat * g along a lane's walk. The kernel binds `x`.
+// The sums of the incoming gradient g and of x_hat * g along a lane's walk, for each of its columns. The
+// kernel binds `x`.
 
 #import backward_coefficients
 #import incoming
@@ -6,7 +7,7 @@
 #import element
 #import monoid
 
-// What the vector at one place adds.
+// What a vector adds.
 fn sums_at(at: Place, x: vec4<f32>, gradient: vec4<f32>, statistics: Statistics) -> Partial {
     // Selected, not multiplied by zero: what is outside may be NaN.
     let inside = select(vec4(0.0), gradient, at.inside);
@@ -14,21 +15,43 @@ fn sums_at(at: Place, x: vec4<f32>, gradient: vec4<f32>, statistics: Statistics)
     return Partial(inside, x_hat * inside);
 }
 
-fn collect_backward(walk: Walk, own: BackwardCoefficients) -> Partial {
+// What the vector at one place adds.
+fn sums_of(at: Place, c: BackwardCoefficients) -> Partial {
+    let x = decode(x[at.vector]);
+    return sums_at(at, x, incoming(at, x, c.forward), c.statistics);
+}
+
+fn collect_backward(
+    walk: Walk,
+    own: ptr<function, array<BackwardCoefficients, COLUMNS>>,
+    totals: ptr<function, array<Partial, COLUMNS>>,
+) {
     let step = params.geometry.step;
-    var total = identity();
-    var cursor = cursor_at(walk);
-    for (var item = walk.item; item < walk.end; item += 2u * step) {
-        let p0 = place(walk, cursor, true);
-        cursor = cursor_next(cursor);
-        let p1 = place(walk, cursor, item + step < walk.end);
-        cursor = cursor_next(cursor);
-        let x0 = decode(x[p0.vector]);
-        let x1 = decode(x[p1.vector]);
-        let g0 = incoming(p0, x0, own.forward);
-        let g1 = incoming(p1, x1, own.forward);
-        let pair = combine(sums_at(p0, x0, g0, own.statistics), sums_at(p1, x1, g1, own.statistics));
-        total = combine(total, pair);
+    for (var j = 0u; j < COLUMNS; j++) {
+        (*totals)[j] = identity();
     }
-    return total;
+    var cursor = cursor_at(walk);
+    var item = walk.item;
+    // Several columns are neighbours in memory, and are best read row by row.
+    if COLUMNS == 1u {
+        for (; item + 3u * step < walk.end; item += 4u * step) {
+            let p0 = place(walk, cursor, 0u);
+            cursor = cursor_next(cursor);
+            let p1 = place(walk, cursor, 0u);
+            cursor = cursor_next(cursor);
+            let p2 = place(walk, cursor, 0u);
+            cursor = cursor_next(cursor);
+            let p3 = place(walk, cursor, 0u);
+            cursor = cursor_next(cursor);
+            let first = combine(sums_of(p0, (*own)[0]), sums_of(p1, (*own)[0]));
+            let second = combine(sums_of(p2, (*own)[0]), sums_of(p3, (*own)[0]));
+            (*totals)[0] = combine((*totals)[0], combine(first, second));
+        }
+    }
+    for (; item < walk.end; item += step) {
+        for (var j = 0u; j < COLUMNS; j++) {
+            (*totals)[j] = combine((*totals)[j], sums_of(place(walk, cursor, j), (*own)[j]));
+        }
+        cursor = cursor_next(cursor);
+    }
 }

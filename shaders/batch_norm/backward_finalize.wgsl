@@ -22,7 +22,7 @@ fn backward_finalize(
     if channel < params.geometry.channels {
         mine = gather_partials(channel, lane / width, WORKGROUP / width);
     }
-    let total = fold(block_reduce(lane, mine, width));
+    let total = block_reduce(lane, mine, width);
     if lane < width && channel < params.geometry.channels {
         conclude(channel, total);
     }

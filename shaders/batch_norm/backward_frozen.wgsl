@@ -11,6 +11,10 @@
 @group(0) @binding(4) var<storage, read> affine: array<f32>;
 @group(0) @binding(5) var<storage, read_write> scratch: array<f32>;
 
+fn known_coefficients(channels: vec4<u32>) -> BackwardCoefficients {
+    return backward_coefficients(channels, known_statistics(channels));
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn backward_frozen(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -22,26 +26,33 @@ fn backward_frozen(
         return;
     }
     let lane_walk = walk(work, lane);
-    let own_channels = channels(lane_walk);
-    let beyond_channels = channels_beyond(lane_walk);
-    let own = backward_coefficients(own_channels, known_statistics(own_channels));
-    let beyond = backward_coefficients(beyond_channels, known_statistics(beyond_channels));
-    var mine = identity();
+    var own: array<BackwardCoefficients, COLUMNS>;
+    for (var j = 0u; j < COLUMNS; j++) {
+        own[j] = known_coefficients(channels(lane_walk, j));
+    }
+    let beyond = known_coefficients(channels_beyond(lane_walk, 0u));
+    var totals: array<Partial, COLUMNS>;
+    for (var j = 0u; j < COLUMNS; j++) {
+        totals[j] = identity();
+    }
     var cursor = cursor_at(lane_walk);
     for (var item = lane_walk.item; item < lane_walk.end; item += params.geometry.step) {
-        let at = place(lane_walk, cursor, true);
-        cursor = cursor_next(cursor);
-        let c = choose_backward(own, beyond, at.beyond);
-        let values = decode(x[at.vector]);
-        let gradient = incoming(at, values, c.forward);
-        mine = combine(mine, sums_at(at, values, gradient, c.statistics));
-        if at.owned {
-            store_dx(at.vector, outgoing(values, gradient, c));
+        for (var j = 0u; j < COLUMNS; j++) {
+            let at = place(lane_walk, cursor, j);
+            let c = choose_backward(own[j], beyond, at.beyond);
+            let values = decode(x[at.vector]);
+            let gradient = incoming(at, values, c.forward);
+            totals[j] = combine(totals[j], sums_at(at, values, gradient, c.statistics));
+            if at.owned {
+                store_dx(at.vector, outgoing(values, gradient, c));
+            }
         }
+        cursor = cursor_next(cursor);
     }
-    let total = block_reduce(lane, mine, params.geometry.width);
-    let column = lane_walk.unit * params.geometry.width + lane;
-    if lane < params.geometry.width && column < params.partial_columns {
-        store_partial(lane_walk.chunk, column, total);
+    for (var j = 0u; j < COLUMNS; j++) {
+        let total = block_reduce(lane, totals[j], params.geometry.width);
+        if lane < params.geometry.width && has_values(lane_walk, j) {
+            store_partial(lane_walk, j, total);
+        }
     }
 }

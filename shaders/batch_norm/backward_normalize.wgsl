@@ -33,9 +33,9 @@ fn backward_normalize(
         return;
     }
     let lane_walk = walk(work, lane);
-    apply_backward(
-        lane_walk,
-        known_coefficients(channels(lane_walk)),
-        known_coefficients(channels_beyond(lane_walk)),
-    );
+    var own: array<BackwardCoefficients, COLUMNS>;
+    for (var j = 0u; j < COLUMNS; j++) {
+        own[j] = known_coefficients(channels(lane_walk, j));
+    }
+    apply_backward(lane_walk, &own, known_coefficients(channels_beyond(lane_walk, 0u)));
 }

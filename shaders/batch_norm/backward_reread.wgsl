@@ -23,22 +23,26 @@ fn backward_reread(
         return;
     }
     let lane_walk = walk(work, lane);
-    let unit_channels = channels(lane_walk);
-    let known = backward_coefficients(unit_channels, known_statistics(unit_channels));
-    var total = block_reduce(lane, collect_backward(lane_walk, known), params.geometry.width);
-    if UNIT_IS_CHANNEL {
-        total = fold(total);
+    var own: array<BackwardCoefficients, COLUMNS>;
+    for (var j = 0u; j < COLUMNS; j++) {
+        let own_channels = channels(lane_walk, j);
+        own[j] = backward_coefficients(own_channels, known_statistics(own_channels));
     }
-    if lane < params.geometry.width {
-        if UNIT_IS_CHANNEL {
-            settle_backward(lane_walk.unit, total, 0u);
-        } else if has_values(lane_walk) {
-            for (var c = 0u; c < 4u; c++) {
-                settle_backward(unit_channels[c], total, c);
+    var totals: array<Partial, COLUMNS>;
+    collect_backward(lane_walk, &own, &totals);
+    for (var j = 0u; j < COLUMNS; j++) {
+        let total = block_reduce(lane, totals[j], params.geometry.width);
+        own[j] = coupled(own[j], total.dy * params.inverse_count, total.x_hat_dy * params.inverse_count);
+        if lane < params.geometry.width && has_values(lane_walk, j) {
+            let unit_channels = channels(lane_walk, j);
+            settle_backward(unit_channels.x, total, 0u);
+            if !UNIT_IS_CHANNEL {
+                settle_backward(unit_channels.y, total, 1u);
+                settle_backward(unit_channels.z, total, 2u);
+                settle_backward(unit_channels.w, total, 3u);
             }
         }
     }
-    let own = coupled(known, total.dy * params.inverse_count, total.x_hat_dy * params.inverse_count);
     // The plan takes this kernel only where no vector meets two channels.
-    apply_backward(lane_walk, own, own);
+    apply_backward(lane_walk, &own, own[0]);
 }

@@ -21,11 +21,17 @@ fn backward_stats(
         return;
     }
     let lane_walk = walk(work, lane);
-    let own = channels(lane_walk);
-    let mine = collect_backward(lane_walk, backward_coefficients(own, known_statistics(own)));
-    let total = block_reduce(lane, mine, params.geometry.width);
-    let column = lane_walk.unit * params.geometry.width + lane;
-    if lane < params.geometry.width && column < params.partial_columns {
-        store_partial(lane_walk.chunk, column, total);
+    var own: array<BackwardCoefficients, COLUMNS>;
+    for (var j = 0u; j < COLUMNS; j++) {
+        let own_channels = channels(lane_walk, j);
+        own[j] = backward_coefficients(own_channels, known_statistics(own_channels));
+    }
+    var totals: array<Partial, COLUMNS>;
+    collect_backward(lane_walk, &own, &totals);
+    for (var j = 0u; j < COLUMNS; j++) {
+        let total = block_reduce(lane, totals[j], params.geometry.width);
+        if lane < params.geometry.width && has_values(lane_walk, j) {
+            store_partial(lane_walk, j, total);
+        }
     }
 }

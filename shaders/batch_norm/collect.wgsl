@@ -1,4 +1,4 @@
-// The moments of the values on a lane's walk. The kernel binds `x`.
+// The moments of the values on a lane's walk, for each of its columns. The kernel binds `x`.
 
 #import params
 #import layout
@@ -25,54 +25,92 @@ fn moments_of(values: array<vec4<f32>, 4>, inside: array<vec4<bool>, 4>) -> Part
     return Partial(pivot, offset, (e0 * e0 + e1 * e1) + (e2 * e2 + e3 * e3), count);
 }
 
-fn collect(walk: Walk) -> Partial {
+// `total`, which has seen `count` values in each component, and four vectors more: what `combine` and
+// `moments_of` do where nothing is masked and all components count alike. The count is left to the caller.
+fn with_four(total: Partial, count: f32, x0: vec4<f32>, x1: vec4<f32>, x2: vec4<f32>, x3: vec4<f32>) -> Partial {
+    let pivot = select(total.pivot, x0, count == 0.0);
+    let d1 = x1 - x0;
+    let d2 = x2 - x0;
+    let d3 = x3 - x0;
+    let offset = 0.25 * (d1 + (d2 + d3));
+    let e1 = d1 - offset;
+    let e2 = d2 - offset;
+    let e3 = d3 - offset;
+    let m2 = (offset * offset + e1 * e1) + (e2 * e2 + e3 * e3);
+    let share = 4.0 / (count + 4.0);
+    let delta = (x0 - pivot) + (offset - total.offset);
+    return Partial(
+        pivot,
+        total.offset + delta * share,
+        total.m2 + (m2 + delta * delta * (count * share)),
+        total.count,
+    );
+}
+
+// The same with one vector more.
+fn with_one(total: Partial, count: f32, value: vec4<f32>) -> Partial {
+    let pivot = select(total.pivot, value, count == 0.0);
+    let share = 1.0 / (count + 1.0);
+    let delta = (value - pivot) - total.offset;
+    return Partial(
+        pivot,
+        total.offset + delta * share,
+        total.m2 + delta * delta * (count * share),
+        total.count,
+    );
+}
+
+fn collect(walk: Walk, totals: ptr<function, array<Partial, COLUMNS>>) {
     let step = params.geometry.step;
-    var total = identity();
+    for (var j = 0u; j < COLUMNS; j++) {
+        (*totals)[j] = identity();
+    }
+    // Where nothing is masked, what each component has seen.
+    var count = 0.0;
     var cursor = cursor_at(walk);
     var item = walk.item;
-    if !MASKED {
-        // As long as there are four vectors, all components count alike: what the loop below does, without
-        // the masks.
-        var count = 0.0;
+    if COLUMNS == 1u {
         for (; item + 3u * step < walk.end; item += 4u * step) {
-            let x0 = decode(x[cursor.vector]);
+            let p0 = place(walk, cursor, 0u);
             cursor = cursor_next(cursor);
-            let x1 = decode(x[cursor.vector]);
+            let p1 = place(walk, cursor, 0u);
             cursor = cursor_next(cursor);
-            let x2 = decode(x[cursor.vector]);
+            let p2 = place(walk, cursor, 0u);
             cursor = cursor_next(cursor);
-            let x3 = decode(x[cursor.vector]);
+            let p3 = place(walk, cursor, 0u);
             cursor = cursor_next(cursor);
-            total.pivot = select(total.pivot, x0, count == 0.0);
-            let d1 = x1 - x0;
-            let d2 = x2 - x0;
-            let d3 = x3 - x0;
-            let offset = 0.25 * (d1 + (d2 + d3));
-            let e1 = d1 - offset;
-            let e2 = d2 - offset;
-            let e3 = d3 - offset;
-            let m2 = (offset * offset + e1 * e1) + (e2 * e2 + e3 * e3);
-            let share = 4.0 / (count + 4.0);
-            let delta = (x0 - total.pivot) + (offset - total.offset);
-            total.offset += delta * share;
-            total.m2 += m2 + delta * delta * (count * share);
-            count += 4.0;
+            let x0 = decode(x[p0.vector]);
+            let x1 = decode(x[p1.vector]);
+            let x2 = decode(x[p2.vector]);
+            let x3 = decode(x[p3.vector]);
+            if MASKED {
+                let inside = array(p0.inside, p1.inside, p2.inside, p3.inside);
+                (*totals)[0] = combine((*totals)[0], moments_of(array(x0, x1, x2, x3), inside));
+            } else {
+                (*totals)[0] = with_four((*totals)[0], count, x0, x1, x2, x3);
+                count += 4.0;
+            }
         }
-        total.count = vec4(count);
     }
-    for (; item < walk.end; item += 4u * step) {
-        let p0 = place(walk, cursor, true);
+    // Several columns are neighbours in memory, and are best read row by row.
+    for (; item < walk.end; item += step) {
+        for (var j = 0u; j < COLUMNS; j++) {
+            let at = place(walk, cursor, j);
+            let value = decode(x[at.vector]);
+            if MASKED {
+                let inside = select(vec4(0.0), value, at.inside);
+                let one = Partial(inside, vec4(0.0), vec4(0.0), vec4<f32>(at.inside));
+                (*totals)[j] = combine((*totals)[j], one);
+            } else {
+                (*totals)[j] = with_one((*totals)[j], count, value);
+            }
+        }
+        count += 1.0;
         cursor = cursor_next(cursor);
-        let p1 = place(walk, cursor, item + step < walk.end);
-        cursor = cursor_next(cursor);
-        let p2 = place(walk, cursor, item + 2u * step < walk.end);
-        cursor = cursor_next(cursor);
-        let p3 = place(walk, cursor, item + 3u * step < walk.end);
-        cursor = cursor_next(cursor);
-        total = combine(total, moments_of(
-            array(decode(x[p0.vector]), decode(x[p1.vector]), decode(x[p2.vector]), decode(x[p3.vector])),
-            array(p0.inside, p1.inside, p2.inside, p3.inside),
-        ));
     }
-    return total;
+    if !MASKED {
+        for (var j = 0u; j < COLUMNS; j++) {
+            (*totals)[j].count = vec4(count);
+        }
+    }
 }

@@ -20,7 +20,7 @@ fn finalize(
     if channel < params.geometry.channels {
         mine = gather(channel, lane / width, WORKGROUP / width);
     }
-    let total = fold(block_reduce(lane, mine, width));
+    let total = block_reduce(lane, mine, width);
     if lane < width && channel < params.geometry.channels {
         conclude(channel, total);
     }

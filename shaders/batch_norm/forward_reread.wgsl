@@ -21,22 +21,23 @@ fn forward_reread(
         return;
     }
     let lane_walk = walk(work, lane);
-    var total = block_reduce(lane, collect(lane_walk), params.geometry.width);
-    if UNIT_IS_CHANNEL {
-        total = fold(total);
-    }
-    let unit_channels = channels(lane_walk);
-    let statistics = statistics_of(total);
-    if lane < params.geometry.width {
-        if UNIT_IS_CHANNEL {
-            settle(lane_walk.unit, total, statistics, 0u);
-        } else if has_values(lane_walk) {
-            for (var c = 0u; c < 4u; c++) {
-                settle(unit_channels[c], total, statistics, c);
+    var totals: array<Partial, COLUMNS>;
+    var own: array<Coefficients, COLUMNS>;
+    collect(lane_walk, &totals);
+    for (var j = 0u; j < COLUMNS; j++) {
+        let total = block_reduce(lane, totals[j], params.geometry.width);
+        let statistics = statistics_of(total);
+        let unit_channels = channels(lane_walk, j);
+        own[j] = coefficients(unit_channels, statistics);
+        if lane < params.geometry.width && has_values(lane_walk, j) {
+            settle(unit_channels.x, total, statistics, 0u);
+            if !UNIT_IS_CHANNEL {
+                settle(unit_channels.y, total, statistics, 1u);
+                settle(unit_channels.z, total, statistics, 2u);
+                settle(unit_channels.w, total, statistics, 3u);
             }
         }
     }
-    let own = coefficients(unit_channels, statistics);
     // The plan takes this kernel only where no vector meets two channels.
-    apply(lane_walk, own, own);
+    apply(lane_walk, &own, own[0]);
 }

@@ -2,9 +2,13 @@
 // [residual: C] of a batch, or, where FROZEN, the rows [mean: C] [variance: C] of the running ones.
 
 #import standardize
+#import layout
 
 fn statistics_row(row: u32, channels: vec4<u32>) -> vec4<f32> {
     let at = channels + row * params.geometry.channels;
+    if UNIT_IS_CHANNEL {
+        return vec4(statistics[at.x]);
+    }
     return vec4(statistics[at.x], statistics[at.y], statistics[at.z], statistics[at.w]);
 }
 

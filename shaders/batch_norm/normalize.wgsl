@@ -7,6 +7,10 @@
 @group(0) @binding(3) var<storage, read> affine: array<f32>;
 @group(0) @binding(5) var<storage, read> statistics: array<f32>;
 
+fn known_coefficients(channels: vec4<u32>) -> Coefficients {
+    return coefficients(channels, known_statistics(channels));
+}
+
 @compute @workgroup_size(WORKGROUP)
 fn normalize(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -18,11 +22,9 @@ fn normalize(
         return;
     }
     let lane_walk = walk(work, lane);
-    let own = channels(lane_walk);
-    let beyond = channels_beyond(lane_walk);
-    apply(
-        lane_walk,
-        coefficients(own, known_statistics(own)),
-        coefficients(beyond, known_statistics(beyond)),
-    );
+    var own: array<Coefficients, COLUMNS>;
+    for (var j = 0u; j < COLUMNS; j++) {
+        own[j] = known_coefficients(channels(lane_walk, j));
+    }
+    apply(lane_walk, &own, known_coefficients(channels_beyond(lane_walk, 0u)));
 }

@@ -18,9 +18,12 @@ fn stats(
         return;
     }
     let lane_walk = walk(work, lane);
-    let total = block_reduce(lane, collect(lane_walk), params.geometry.width);
-    let column = lane_walk.unit * params.geometry.width + lane;
-    if lane < params.geometry.width && column < params.partial_columns {
-        store_partial(lane_walk.chunk, column, total);
+    var totals: array<Partial, COLUMNS>;
+    collect(lane_walk, &totals);
+    for (var j = 0u; j < COLUMNS; j++) {
+        let total = block_reduce(lane, totals[j], params.geometry.width);
+        if lane < params.geometry.width && has_values(lane_walk, j) {
+            store_partial(lane_walk, j, total);
+        }
     }
 }

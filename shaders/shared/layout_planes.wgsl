@@ -6,9 +6,12 @@
 // S is at least 4, so that a vector meets two channels at most.
 
 #import walk
+#import columns
 
 // All components of a lane's vectors belong to one channel.
 const UNIT_IS_CHANNEL = true;
+// The plan binds `columns` to one: the vectors of a plane are neighbours already.
+
 
 fn walk(work: u32, lane: u32) -> Walk {
     return share(work, lane);
@@ -46,14 +49,14 @@ fn cursor_next(cursor: Cursor) -> Cursor {
     );
 }
 
-fn place(walk: Walk, cursor: Cursor, live: bool) -> Place {
+fn place(walk: Walk, cursor: Cursor, j: u32) -> Place {
     if !MASKED {
-        return Place(cursor.vector, vec4(live), vec4(false), live);
+        return Place(cursor.vector, vec4(true), vec4(false), true);
     }
     let begin = (cursor.sample * params.geometry.channels + walk.unit) * params.geometry.plane;
     let end = begin + params.geometry.plane;
     let vector = begin / 4u + cursor.offset;
-    let bound = live && vector >= params.geometry.vector_begin && vector < params.geometry.vector_end;
+    let bound = vector >= params.geometry.vector_begin && vector < params.geometry.vector_end;
     let index = vector - params.geometry.vector_begin;
     let element = 4u * vector + vec4(0u, 1u, 2u, 3u);
     return Place(
@@ -64,14 +67,19 @@ fn place(walk: Walk, cursor: Cursor, live: bool) -> Place {
     );
 }
 
-fn has_values(walk: Walk) -> bool {
+// Which component of a row of partial results is the lane's: each channel has one.
+fn partial_component(walk: Walk, j: u32) -> u32 {
+    return walk.unit;
+}
+
+fn has_values(walk: Walk, j: u32) -> bool {
     return true;
 }
 
-fn channels(walk: Walk) -> vec4<u32> {
+fn channels(walk: Walk, j: u32) -> vec4<u32> {
     return vec4(walk.unit);
 }
 
-fn channels_beyond(walk: Walk) -> vec4<u32> {
+fn channels_beyond(walk: Walk, j: u32) -> vec4<u32> {
     return vec4((walk.unit + 1u) % params.geometry.channels);
 }

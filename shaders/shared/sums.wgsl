@@ -22,12 +22,15 @@ fn fold(p: Partial) -> Partial {
     return Partial(vec4(all.dy.x), vec4(all.x_hat_dy.x));
 }
 
+// A partial in memory has so many fields of four components. In arrays there is room for those of any
+// monoid, so that code for all of them needs no loop: a local array with an index that is not constant is
+// memory, and on software adapters slow memory.
 const FIELDS = 2u;
 
-fn fields_of(p: Partial) -> array<vec4<f32>, FIELDS> {
-    return array(p.dy, p.x_hat_dy);
+fn fields_of(p: Partial) -> array<vec4<f32>, 4> {
+    return array(p.dy, p.x_hat_dy, vec4(0.0), vec4(0.0));
 }
 
-fn partial_of(fields: array<vec4<f32>, FIELDS>) -> Partial {
+fn partial_of(fields: array<vec4<f32>, 4>) -> Partial {
     return Partial(fields[0], fields[1]);
 }

@@ -4,7 +4,8 @@
 // chunks. A workgroup takes one chunk of one unit. Its lanes stand `width` across; the rows of lanes
 // form groups of `step`, and each group walks a contiguous tile of the chunk, `step` items at a time:
 // neighbouring lanes read neighbouring vectors, and a group that runs alone for a while, as on a
-// software adapter, still walks memory in order.
+// software adapter, still walks memory in order. There a lane may take several columns of a row, so that
+// the group walks whole rows.
 //
 // The kernel declares `params`, with a field `geometry`. What an item is, `layout` says.
 
@@ -17,7 +18,6 @@ struct Geometry {
     // N * C * S
     elements: u32,
     units: u32,
-    chunks: u32,
     // Items in a chunk.
     chunk: u32,
     // Items in a tile.
@@ -39,6 +39,8 @@ struct Geometry {
     // The vectors that are bound in this dispatch.
     vector_begin: u32,
     vector_end: u32,
+    // Vector columns of each lane, `width` apart: COLUMNS.
+    columns: u32,
 }
 
 struct Walk {
@@ -57,7 +59,8 @@ fn linear_group(group: vec3<u32>, groups: vec3<u32>) -> u32 {
 }
 
 fn in_grid(work: u32) -> bool {
-    return work < params.geometry.units * params.geometry.chunks;
+    let chunk = work / params.geometry.units;
+    return params.geometry.item_begin + chunk * params.geometry.chunk < params.geometry.item_end;
 }
 
 // The lane's share, before `layout` has looked whether there are values at its place across.

@@ -23,7 +23,7 @@ pub fn dispatch(pass: &Pass<'_>, outcome: Outcome, params: Params) -> Dispatch<P
     let bindings = vec![pass.write(Field::Scratch), written];
     pass.dispatch(
         "backward_finalize",
-        &[("monoid", "sums"), outcome],
+        &[("monoid", "sums"), ("slot", "slot_channel"), outcome],
         params,
         bindings,
     )

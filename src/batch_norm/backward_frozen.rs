@@ -15,7 +15,7 @@ pub fn dispatch(pass: &Pass<'_>, dx: Destination, params: Params) -> Dispatch<Pa
         pass.write(Field::Scratch),
         dx,
     ];
-    let choices = [("monoid", "sums"), gradients, pass.incoming()];
+    let choices = [("monoid", "sums"), pass.slot(), gradients, pass.incoming()];
     pass.dispatch("backward_frozen", &choices, params, bindings)
 }
 
@@ -29,9 +29,9 @@ pub fn twin(run: &mut super::twin::Run<'_>) {
             .collect();
         run.store_partials(work, sums);
         for lane in lanes {
-            let known = |channels| (run.known_statistics(channels), run.known_means(channels));
-            let (own, beyond) = (known(lane.channels()), known(lane.channels_beyond()));
-            run.apply_backward(&lane, &own, &beyond);
+            run.apply_backward(&lane, |run, _, channels| {
+                (run.known_statistics(channels), run.known_means(channels))
+            });
         }
     }
 }

@@ -51,9 +51,9 @@ pub fn dispatch(
 pub fn twin(run: &mut super::twin::Run<'_>) {
     for work in 0..run.groups() {
         for lane in run.lanes(work) {
-            let known = |channels| (run.known_statistics(channels), run.known_means(channels));
-            let (own, beyond) = (known(lane.channels()), known(lane.channels_beyond()));
-            run.apply_backward(&lane, &own, &beyond);
+            run.apply_backward(&lane, |run, _, channels| {
+                (run.known_statistics(channels), run.known_means(channels))
+            });
         }
     }
 }

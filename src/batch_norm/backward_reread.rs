@@ -16,7 +16,7 @@ pub fn dispatch(pass: &Pass<'_>, dx: Destination, geometry: Geometry) -> Dispatc
         pass.write_grads(),
         dx,
     ];
-    let choices = [("monoid", "sums"), gradients, pass.incoming()];
+    let choices = [("monoid", "sums"), pass.slot(), gradients, pass.incoming()];
     pass.dispatch(
         "backward_reread",
         &choices,
@@ -30,6 +30,8 @@ pub fn dispatch(pass: &Pass<'_>, dx: Destination, geometry: Geometry) -> Dispatc
 
 #[cfg(test)]
 pub fn twin(run: &mut super::twin::Run<'_>) {
+    use super::twin::Run;
+
     for work in 0..run.groups() {
         let lanes = run.lanes(work);
         let sums = lanes
@@ -37,15 +39,19 @@ pub fn twin(run: &mut super::twin::Run<'_>) {
             .map(|lane| run.collect_backward(lane))
             .collect();
         let totals = run.reduce(sums);
-        for (lane, total) in lanes.iter().zip(&totals) {
-            for (component, channel) in run.settled_channels(lane) {
-                run.settle_backward(channel, total, component);
+        for (lane, totals) in lanes.iter().zip(&totals) {
+            for (j, component, channel) in run.settled_channels(lane) {
+                run.settle_backward(channel, &totals[j], component);
             }
         }
-        for (index, lane) in lanes.iter().enumerate() {
-            let known = run.known_statistics(lane.channels());
-            let own = (known, run.means_of(&totals[index % totals.len()]));
-            run.apply_backward(lane, &own, &own);
+        for (lane, totals) in lanes.iter().zip(totals.iter().cycle()) {
+            let own = |run: &Run<'_>, j: u32, channels| {
+                (
+                    run.known_statistics(channels),
+                    run.means_of(&totals[j as usize]),
+                )
+            };
+            run.apply_backward(lane, own);
         }
     }
 }

@@ -21,6 +21,7 @@ pub fn dispatch(pass: &Pass<'_>, params: Params) -> Dispatch<Params> {
     ];
     let choices = [
         ("monoid", "sums"),
+        pass.slot(),
         ("gradients", "gradients_read"),
         pass.incoming(),
     ];

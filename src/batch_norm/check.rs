@@ -55,14 +55,17 @@ const TILES: [Tile; 3] = [
     Tile {
         workgroup: 8,
         lanes: 8,
+        columns: 2,
     },
     Tile {
         workgroup: 64,
         lanes: 32,
+        columns: 1,
     },
     Tile {
         workgroup: 256,
         lanes: 4,
+        columns: 1,
     },
 ];
 

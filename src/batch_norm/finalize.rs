@@ -44,7 +44,12 @@ pub fn dispatch(
     };
     pass.dispatch(
         "finalize",
-        &[("monoid", "moments"), parts, outcome],
+        &[
+            ("monoid", "moments"),
+            ("slot", "slot_channel"),
+            parts,
+            outcome,
+        ],
         params,
         bindings,
     )

@@ -16,6 +16,7 @@ pub fn dispatch(pass: &Pass<'_>, geometry: Geometry) -> Dispatch<Params> {
     ];
     let choices = [
         ("monoid", "moments"),
+        pass.slot(),
         ("values", "values_apart"),
         pass.epilogue(),
     ];
@@ -36,15 +37,15 @@ pub fn twin(run: &mut super::twin::Run<'_>) {
         let lanes = run.lanes(work);
         let moments = lanes.iter().map(|lane| run.collect(lane)).collect();
         let totals = run.reduce(moments);
-        for (lane, total) in lanes.iter().zip(&totals) {
-            for (component, channel) in run.settled_channels(lane) {
-                run.settle(channel, total, component);
+        for (lane, totals) in lanes.iter().zip(&totals) {
+            for (j, component, channel) in run.settled_channels(lane) {
+                run.settle(channel, &totals[j], component);
             }
         }
-        for (index, lane) in lanes.iter().enumerate() {
-            let statistics = run.statistics_of(&totals[index % totals.len()]);
-            let own = run.with_affine(lane.channels(), statistics);
-            run.apply(lane, &own, &own);
+        for (lane, totals) in lanes.iter().zip(totals.iter().cycle()) {
+            run.apply(lane, |run, j, channels| {
+                run.with_affine(channels, run.statistics_of(&totals[j as usize]))
+            });
         }
     }
 }

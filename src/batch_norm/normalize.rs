@@ -48,9 +48,9 @@ pub fn dispatch(
 pub fn twin(run: &mut super::twin::Run<'_>) {
     for work in 0..run.groups() {
         for lane in run.lanes(work) {
-            let known = |channels| run.with_affine(channels, run.known_statistics(channels));
-            let (own, beyond) = (known(lane.channels()), known(lane.channels_beyond()));
-            run.apply(&lane, &own, &beyond);
+            run.apply(&lane, |run, _, channels| {
+                run.with_affine(channels, run.known_statistics(channels))
+            });
         }
     }
 }

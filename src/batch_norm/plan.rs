@@ -16,7 +16,7 @@ use crate::gpu::Caps;
 use crate::gpu::compose::Choice;
 use crate::gpu::program::{Access, Binding, Dispatch, Field, KernelSpec, Need, Program};
 use crate::shared;
-use crate::shared::walk::{Geometry, Tile, Walk};
+use crate::shared::walk::{Geometry, Order, Tile, Walk};
 
 /// The statistics that a plan normalizes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,6 +221,15 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// The file that `slot` stands for in a kernel that reduces over a walk.
+    pub fn slot(&self) -> Choice {
+        let file = match self.walk.order {
+            Order::Planes => "slot_channel",
+            Order::Columns => "slot_columns",
+        };
+        ("slot", file)
+    }
+
     /// The file that `epilogue` stands for.
     pub fn epilogue(&self) -> Choice {
         ("epilogue", self.config.epilogue.forward_file())
@@ -274,7 +283,17 @@ impl<'a> Pass<'a> {
             Dtype::F16 => "element_f16",
             Dtype::Bf16 => "element_bf16",
         };
-        let mut choices = vec![self.walk.choice(), ("element", element)];
+        let columns = match params.geometry.columns {
+            8 => "columns_8",
+            4 => "columns_4",
+            2 => "columns_2",
+            _ => "columns_1",
+        };
+        let mut choices = vec![
+            self.walk.choice(),
+            ("columns", columns),
+            ("element", element),
+        ];
         choices.extend(more);
         Dispatch {
             kernel: KernelSpec {
@@ -305,9 +324,8 @@ impl<'a> Pass<'a> {
         self.windows
             .iter()
             .map(|window| {
-                let vectors = window.end - window.start;
-                let groups = wanted_groups(self.caps, &self.walk, self.tile, vectors);
-                self.walk.geometry(window, self.tile, groups)
+                self.walk
+                    .geometry(window, self.tile, wanted_groups(self.caps))
             })
             .collect()
     }
@@ -315,7 +333,7 @@ impl<'a> Pass<'a> {
     /// Lays out partial results of `fields` vec4 fields in scratch memory, after `head` floats. Returns how
     /// many chunks there are over all windows.
     pub fn lay_out_partials(&mut self, parts: &[Geometry], head: u32, fields: u64) -> u32 {
-        let chunks = parts.iter().map(|part| part.chunks).sum();
+        let chunks = parts.iter().map(|part| part.chunks()).sum();
         let columns = self.walk.partial_columns();
         self.params.partials = head;
         self.params.partial_columns = columns;
@@ -335,7 +353,7 @@ impl<'a> Pass<'a> {
                     partial_chunk: *next,
                     ..self.params
                 };
-                *next += geometry.chunks;
+                *next += geometry.chunks();
                 Some(params)
             })
             .collect()
@@ -358,7 +376,9 @@ impl<'a> Pass<'a> {
                 channels: self.walk.channels,
                 elements: self.walk.elements,
                 units: self.walk.channels.div_ceil(width),
-                chunks: 1,
+                // One item, so that there is one workgroup to a unit.
+                chunk: 1,
+                item_end: 1,
                 width,
                 ..Geometry::default()
             },

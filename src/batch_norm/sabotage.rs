@@ -13,8 +13,8 @@ struct Mutant(&'static str, &'static str, &'static str, &'static str);
 const MUTANTS: &[Mutant] = &[
     Mutant(
         "block_reduce",
-        "= value;\n    workgroupBarrier();",
-        "= value;",
+        "= slot_of(mine);\n    workgroupBarrier();",
+        "= slot_of(mine);",
         "lanes read before their neighbours have written",
     ),
     Mutant(
@@ -115,13 +115,13 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant(
         "layout_columns",
-        " / params.geometry.plane",
-        "",
+        "element / plane;",
+        "element;",
         "small planes are taken for channels",
     ),
     Mutant(
         "layout_columns",
-        "vector_column(walk) < params.geometry.span",
+        "vector_column(walk, j) < params.geometry.span",
         "true",
         "lanes beyond the row settle its first channels again",
     ),
@@ -132,6 +132,42 @@ const MUTANTS: &[Mutant] = &[
         "windows overlap",
     ),
     Mutant(
+        "layout_columns",
+        "walk.unit * COLUMNS + j",
+        "walk.unit + j",
+        "strips overlap",
+    ),
+    Mutant(
+        "layout_columns",
+        "cursor.vector + j * params.geometry.width",
+        "cursor.vector",
+        "a lane's columns are all the first",
+    ),
+    Mutant(
+        "layout_columns",
+        "COLUMNS == 1u || has_values(walk, j)",
+        "true",
+        "columns beyond the row are the next row's",
+    ),
+    Mutant(
+        "slot_channel",
+        "return fold(value);",
+        "return value;",
+        "one component of four stands for the channel",
+    ),
+    Mutant(
+        "collect",
+        "total.m2 + delta * delta * (count * share)",
+        "total.m2 + delta * delta",
+        "single vectors weigh too much",
+    ),
+    Mutant(
+        "collect",
+        "count += 1.0;",
+        "",
+        "single vectors are not counted",
+    ),
+    Mutant(
         "collect",
         "vec4<f32>(inside[2]) + vec4<f32>(inside[3])",
         "vec4<f32>(inside[2])",
@@ -140,7 +176,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant(
         "collect",
         "item + 3u * step < walk.end",
-        "true",
+        "item < walk.end",
         "a tile runs into the next",
     ),
     Mutant(
@@ -151,14 +187,14 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant(
         "backward_collect",
-        "item + step < walk.end",
-        "true",
+        "item + 3u * step < walk.end",
+        "item < walk.end",
         "a tile runs into the next",
     ),
     Mutant(
         "backward_collect",
-        "sums_at(p1, x1, g1, own.statistics)",
-        "sums_at(p0, x0, g0, own.statistics)",
+        "sums_of(p1, (*own)[0])",
+        "sums_of(p0, (*own)[0])",
         "every second vector is taken twice",
     ),
     Mutant(
@@ -235,8 +271,8 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant(
         "backward_frozen",
-        "choose_backward(own, beyond, at.beyond)",
-        "own",
+        "choose_backward(own[j], beyond, at.beyond)",
+        "own[j]",
         "the neighbour gets the wrong factor",
     ),
     Mutant(
@@ -367,20 +403,32 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant(
         "gather_partials",
-        "first += 4u * rows",
-        "first += 8u * rows",
+        "group += rows",
+        "group += 2u * rows",
         "half of the partials are lost",
     ),
     Mutant(
         "gather_partials",
-        "entry / in_chunk",
+        "group / in_groups",
         "0u",
         "the first chunk stands for all",
     ),
     Mutant(
+        "gather_partials",
+        "4u * group + steps",
+        "steps",
+        "the first chunks stand for all",
+    ),
+    Mutant(
+        "gather_partials",
+        "+ vec4<u32>(entry >= vec4(2u * plane))",
+        "",
+        "the third of a row's channels is read as the second",
+    ),
+    Mutant(
         "store_partial",
-        "params.partial_chunk + chunk",
-        "chunk",
+        "params.partial_chunk + walk.chunk",
+        "walk.chunk",
         "windows overwrite each other's partials",
     ),
     Mutant(
@@ -391,8 +439,8 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant(
         "parts_moments",
-        "fields[f][c] = ",
-        "fields[f][0u] = ",
+        "index < vec4(params.partial_chunk)",
+        "vec4(true, false, false, false)",
         "one set of four is taken",
     ),
     Mutant(

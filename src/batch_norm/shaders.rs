@@ -142,8 +142,8 @@ fn the_uniform_is_laid_out_as_the_host_writes_it() {
     use crate::shared::walk::Geometry;
     assert_eq!(
         members("Geometry"),
-        host!(Geometry: channels, elements, units, chunks, chunk, tile, item_begin, item_end, width,
-            step, span, step_samples, step_offset, plane, vector_begin, vector_end)
+        host!(Geometry: channels, elements, units, chunk, tile, item_begin, item_end, width,
+            step, span, step_samples, step_offset, plane, vector_begin, vector_end, columns)
     );
     assert_eq!(
         members("Params"),

@@ -12,7 +12,12 @@ pub fn dispatch(pass: &Pass<'_>, params: Params) -> Dispatch<Params> {
         pass.read_window(Field::X, &params.geometry),
         pass.write(Field::Scratch),
     ];
-    pass.dispatch("stats", &[("monoid", "moments")], params, bindings)
+    pass.dispatch(
+        "stats",
+        &[("monoid", "moments"), pass.slot()],
+        params,
+        bindings,
+    )
 }
 
 #[cfg(test)]

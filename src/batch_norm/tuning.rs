@@ -3,7 +3,7 @@
 use crate::error::PlanError;
 use crate::gpu::Caps;
 use crate::shape::Shape;
-use crate::shared::walk::{Order, Tile, Walk};
+use crate::shared::walk::{MAX_COLUMNS, Tile, Walk};
 
 /// How statistics and the pass that needs them follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,6 +77,8 @@ impl Tuning {
             return Ok(Tile {
                 workgroup,
                 lanes: caps.lanes.min(workgroup),
+                // And memory is best walked in order.
+                columns: if caps.cpu { MAX_COLUMNS } else { 1 },
             });
         };
         let reason = if !tile.workgroup.is_power_of_two() || !tile.lanes.is_power_of_two() {
@@ -85,12 +87,15 @@ impl Tuning {
             "lanes must not be above workgroup"
         } else if tile.workgroup > caps.max_workgroup {
             "workgroup is above what the device or the kernels allow"
+        } else if !tile.columns.is_power_of_two() || tile.columns > MAX_COLUMNS {
+            "columns must be 1, 2, 4 or 8"
         } else {
             return Ok(tile);
         };
         Err(PlanError::Tile {
             workgroup: tile.workgroup,
             lanes: tile.lanes,
+            columns: tile.columns,
             reason,
         })
     }
@@ -121,21 +126,7 @@ impl Tuning {
     }
 }
 
-/// The workgroups that an elementwise pass or a reduction over so many vectors is spread over, if its
-/// units leave the choice.
-pub(crate) fn wanted_groups(caps: &Caps, walk: &Walk, tile: Tile, vectors: u32) -> u32 {
-    if !caps.cpu {
-        return 1024;
-    }
-    let units = walk.units(tile);
-    match walk.order {
-        // Strips interleave in memory: the second should find in cache what the first has fetched.
-        Order::Columns if units > 1 => units
-            .saturating_mul(vectors.div_ceil(CACHED_VECTORS))
-            .max(32),
-        _ => 32,
-    }
+/// The workgroups that a pass over memory is spread over, if its units leave the choice.
+pub(crate) fn wanted_groups(caps: &Caps) -> u32 {
+    if caps.cpu { 32 } else { 1024 }
 }
-
-/// Vectors that a processor's core has in cache: 512 KiB.
-const CACHED_VECTORS: u32 = 32 * 1024;

@@ -148,9 +148,26 @@ impl Run<'_> {
     }
 
     // collect.wgsl. Adding value by value picks the same pivots as the kernel's blocks of four.
-    pub fn collect(&self, lane: &LaneWalk) -> Moments4 {
+    pub fn collect(&self, lane: &LaneWalk) -> Vec<Moments4> {
+        self.for_each_column(lane, |j| self.collect_column(lane, j))
+    }
+
+    /// A result for each of a lane's columns, the identity where the row does not reach.
+    fn for_each_column<P: Partial>(&self, lane: &LaneWalk, result: impl Fn(u32) -> P) -> Vec<P> {
+        (0..self.params().geometry.columns)
+            .map(|j| {
+                if lane.has_values(j) {
+                    result(j)
+                } else {
+                    P::identity()
+                }
+            })
+            .collect()
+    }
+
+    fn collect_column(&self, lane: &LaneWalk, j: u32) -> Moments4 {
         let mut total = Moments4::identity();
-        for place in lane.places() {
+        for place in lane.places(j) {
             let mut value = Moments4::identity();
             for c in (0..4).filter(|&c| place.inside[c]) {
                 value.pivot[c] = self.memory.get(Field::X, place.element as usize + c);
@@ -162,11 +179,15 @@ impl Run<'_> {
     }
 
     // backward_collect.wgsl
-    pub fn collect_backward(&self, lane: &LaneWalk) -> Sums4 {
-        let statistics = self.known_statistics(lane.channels());
-        let forward = self.with_affine(lane.channels(), statistics);
+    pub fn collect_backward(&self, lane: &LaneWalk) -> Vec<Sums4> {
+        self.for_each_column(lane, |j| self.collect_backward_column(lane, j))
+    }
+
+    fn collect_backward_column(&self, lane: &LaneWalk, j: u32) -> Sums4 {
+        let statistics = self.known_statistics(lane.channels(j));
+        let forward = self.with_affine(lane.channels(j), statistics);
         let mut total = Sums4::identity();
-        for place in lane.places() {
+        for place in lane.places(j) {
             for c in (0..4).filter(|&c| place.inside[c]) {
                 let gradient = self.incoming(place.element as usize + c, c, &forward);
                 total.dy[c] += gradient;
@@ -193,10 +214,13 @@ impl Run<'_> {
         if self.choice("incoming") != "incoming_add_relu" {
             return;
         }
-        let forward = self.with_affine(lane.channels(), self.known_statistics(lane.channels()));
-        for (element, c, _) in self.owned(lane) {
-            let gradient = self.incoming(element, c, &forward);
-            self.memory.set(Field::Dresidual, element, gradient);
+        for j in lane.columns() {
+            let channels = lane.channels(j);
+            let forward = self.with_affine(channels, self.known_statistics(channels));
+            for (element, c, _) in self.owned(lane, j) {
+                let gradient = self.incoming(element, c, &forward);
+                self.memory.set(Field::Dresidual, element, gradient);
+            }
         }
     }
 
@@ -205,29 +229,46 @@ impl Run<'_> {
         (x - statistics.mean[c]) * statistics.inv_std[c]
     }
 
-    /// The totals of a workgroup, by column.
-    pub fn reduce<P: Partial>(&self, lanes: Vec<P>) -> Vec<P> {
-        let totals = block_reduce(lanes, self.params().geometry.width as usize);
-        match self.order() {
-            Order::Planes => totals.into_iter().map(Partial::fold).collect(),
-            Order::Columns => totals,
+    /// The totals of a workgroup, by lane across and column.
+    pub fn reduce<P: Partial>(&self, lanes: Vec<Vec<P>>) -> Vec<Vec<P>> {
+        let width = self.params().geometry.width as usize;
+        // slot_channel.wgsl, slot_columns.wgsl
+        let slot = |partial: P| match self.order() {
+            Order::Planes => partial.fold(),
+            Order::Columns => partial,
+        };
+        let mut totals = vec![Vec::new(); width];
+        for j in 0..self.params().geometry.columns as usize {
+            let column = lanes.iter().map(|columns| slot(columns[j])).collect();
+            for (totals, total) in totals.iter_mut().zip(block_reduce(column, width)) {
+                totals.push(total);
+            }
         }
+        totals
     }
 
     // store_partial.wgsl
-    pub fn store_partials<P: Partial>(&mut self, work: u32, lanes: Vec<P>) {
+    pub fn store_partials<P: Partial>(&mut self, work: u32, lanes: Vec<Vec<P>>) {
         let params = *self.params();
         let geometry = params.geometry;
-        let totals = block_reduce(lanes, geometry.width as usize);
-        for (lane, total) in (0..).zip(totals) {
-            let column = work % geometry.units * geometry.width + lane;
-            if column >= params.partial_columns {
-                continue;
-            }
-            let chunk = params.partial_chunk + work / geometry.units;
-            let at = self.partial_at::<P>(chunk, column);
-            for (index, value) in total.fields().into_iter().flatten().enumerate() {
-                self.memory.set(Field::Scratch, at + index, value);
+        let chunk = params.partial_chunk + work / geometry.units;
+        for (lane, totals) in self.lanes(work).iter().zip(self.reduce(lanes)) {
+            for j in lane.columns() {
+                let fields = totals[j as usize].fields();
+                let (column, components) = match self.order() {
+                    Order::Planes => (lane.unit / 4, lane.unit as usize % 4..),
+                    Order::Columns => (lane.vector_column(j), 0..),
+                };
+                let at = self.partial_at::<P>(chunk, column);
+                for (f, field) in fields.into_iter().enumerate() {
+                    let values = match self.order() {
+                        Order::Planes => &field[..1],
+                        Order::Columns => &field[..],
+                    };
+                    for (c, value) in components.clone().zip(values) {
+                        self.memory.set(Field::Scratch, at + 4 * f + c, *value);
+                    }
+                }
             }
         }
     }
@@ -293,7 +334,8 @@ impl Run<'_> {
                     true => self.gather_moments(channel as u32, row, rows),
                     false => self.gather_partials(channel as u32, row, rows),
                 });
-                (channel, block_reduce::<P>(lanes.collect(), 1)[0].fold())
+                let folded = lanes.map(P::fold).collect();
+                (channel, block_reduce::<P>(folded, 1)[0])
             })
             .collect()
     }
@@ -339,15 +381,15 @@ impl Run<'_> {
         }
     }
 
-    /// The components and channels that a lane of a workgroup which owns its unit settles.
-    pub fn settled_channels(&self, lane: &LaneWalk) -> Vec<(usize, usize)> {
-        match self.order() {
-            Order::Planes => vec![(0, lane.unit as usize)],
-            Order::Columns if lane.has_values() => {
-                lane.channels().into_iter().enumerate().collect()
-            }
-            Order::Columns => vec![],
+    /// The columns, components and channels that a lane of a workgroup which owns its unit settles.
+    pub fn settled_channels(&self, lane: &LaneWalk) -> Vec<(usize, usize, usize)> {
+        if self.order() == Order::Planes {
+            return vec![(0, 0, lane.unit as usize)];
         }
+        let channels = |j| lane.channels(j).into_iter().enumerate();
+        lane.columns()
+            .flat_map(|j| channels(j).map(move |(c, channel)| (j as usize, c, channel)))
+            .collect()
     }
 
     // settle.wgsl
@@ -467,30 +509,41 @@ impl Run<'_> {
         (self.memory.get(Field::X, element) - forward.mean[c]) * forward.scale[c] + forward.bias[c]
     }
 
-    pub fn apply(&mut self, lane: &LaneWalk, own: &Coefficients, beyond: &Coefficients) {
+    /// `known` gives the coefficients of four channels, those of the lane's column `j` or the ones after it.
+    pub fn apply(
+        &mut self,
+        lane: &LaneWalk,
+        known: impl Fn(&Self, u32, [usize; 4]) -> Coefficients,
+    ) {
         let y = match self.choice("values") {
             "values_apart" => Field::Y,
             "values_in_place" => Field::X,
             other => panic!("no destination: {other}"),
         };
-        for (element, c, is_beyond) in self.owned(lane) {
-            let normalized = self.normalized(element, c, if is_beyond { beyond } else { own });
-            let value = match self.choice("epilogue") {
-                "epilogue_identity" => normalized,
-                "epilogue_relu" => normalized.max(0.0),
-                "epilogue_add_relu" => {
-                    (normalized + self.memory.get(Field::Residual, element)).max(0.0)
-                }
-                other => panic!("no epilogue: {other}"),
-            };
-            self.memory.set(y, element, value);
+        for j in lane.columns() {
+            let own = known(self, j, lane.channels(j));
+            let beyond = known(self, j, lane.channels_beyond(j));
+            for (element, c, is_beyond) in self.owned(lane, j) {
+                let coefficients = if is_beyond { &beyond } else { &own };
+                let normalized = self.normalized(element, c, coefficients);
+                let value = match self.choice("epilogue") {
+                    "epilogue_identity" => normalized,
+                    "epilogue_relu" => normalized.max(0.0),
+                    "epilogue_add_relu" => {
+                        (normalized + self.memory.get(Field::Residual, element)).max(0.0)
+                    }
+                    other => panic!("no epilogue: {other}"),
+                };
+                self.memory.set(y, element, value);
+            }
         }
     }
 
-    /// The values that a lane writes: element, component, and whether it is of the channel after its own.
-    fn owned(&self, lane: &LaneWalk) -> Vec<(usize, usize, bool)> {
+    /// The values that a lane writes in a column: element, component, and whether it is of the channel after
+    /// its own.
+    fn owned(&self, lane: &LaneWalk, j: u32) -> Vec<(usize, usize, bool)> {
         let elements = self.params().geometry.elements as usize;
-        lane.places()
+        lane.places(j)
             .filter(|place| place.owned)
             .flat_map(|place| (0..4).map(move |c| (place.element as usize + c, c, place.beyond[c])))
             .filter(|&(element, ..)| element < elements)
@@ -549,26 +602,27 @@ impl Run<'_> {
     pub fn apply_backward(
         &mut self,
         lane: &LaneWalk,
-        own: &(Statistics, Means),
-        beyond: &(Statistics, Means),
+        known: impl Fn(&Self, u32, [usize; 4]) -> (Statistics, Means),
     ) {
         // Where dx has no slot of its own, it goes over dy.
         let dx = self.slot(6).or(self.slot(2)).expect("dx");
-        let own_forward = self.with_affine(lane.channels(), own.0);
-        let beyond_forward = self.with_affine(lane.channels_beyond(), beyond.0);
-        for (element, c, is_beyond) in self.owned(lane) {
-            let (forward, (statistics, (mean_dy, mean_x_hat_dy))) = if is_beyond {
-                (&beyond_forward, beyond)
-            } else {
-                (&own_forward, own)
+        for j in lane.columns() {
+            let of = |channels| {
+                let (statistics, means) = known(self, j, channels);
+                (self.with_affine(channels, statistics), statistics, means)
             };
-            let mut gradient = self.incoming(element, c, forward);
-            if !self.frozen() {
-                let x = self.memory.get(Field::X, element);
-                let x_hat = (x - statistics.mean[c]) * statistics.inv_std[c];
-                gradient -= mean_dy[c] + x_hat * mean_x_hat_dy[c];
+            let (own, beyond) = (of(lane.channels(j)), of(lane.channels_beyond(j)));
+            for (element, c, is_beyond) in self.owned(lane, j) {
+                let (forward, statistics, (mean_dy, mean_x_hat_dy)) =
+                    if is_beyond { &beyond } else { &own };
+                let mut gradient = self.incoming(element, c, forward);
+                if !self.frozen() {
+                    let x = self.memory.get(Field::X, element);
+                    let x_hat = (x - statistics.mean[c]) * statistics.inv_std[c];
+                    gradient -= mean_dy[c] + x_hat * mean_x_hat_dy[c];
+                }
+                self.memory.set(dx, element, gradient * forward.scale[c]);
             }
-            self.memory.set(dx, element, gradient * forward.scale[c]);
         }
     }
 }

@@ -26,6 +26,14 @@ struct Ready {
     grid: [u32; 2],
 }
 
+impl Ready {
+    fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(self.grid[0], self.grid[1], 1);
+    }
+}
+
 impl Step {
     /// Records the step as a compute pass of its own.
     pub fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
@@ -43,9 +51,15 @@ impl Step {
     /// Records the step into an open compute pass. Sets the pass's pipeline and bind group 0.
     pub fn record(&self, pass: &mut wgpu::ComputePass<'_>) {
         for ready in &self.dispatches {
-            pass.set_pipeline(&ready.pipeline);
-            pass.set_bind_group(0, &ready.bind_group, &[]);
-            pass.dispatch_workgroups(ready.grid[0], ready.grid[1], 1);
+            ready.record(pass);
+        }
+    }
+
+    /// Records one dispatch, the `index`-th of those that [`record`](Self::record) records in order, for a
+    /// profiler that wants a scope around each. Beyond the last it records nothing.
+    pub fn record_dispatch(&self, index: usize, pass: &mut wgpu::ComputePass<'_>) {
+        if let Some(ready) = self.dispatches.get(index) {
+            ready.record(pass);
         }
     }
 

@@ -8,7 +8,8 @@ pub struct LaneWalk {
     order: Order,
     geometry: Geometry,
     pub unit: u32,
-    column: u32,
+    /// The lane's place across.
+    across: u32,
     item: u32,
     end: u32,
 }
@@ -32,7 +33,7 @@ impl LaneWalk {
             order,
             geometry,
             unit: work % geometry.units,
-            column: lane % geometry.width,
+            across: lane % geometry.width,
             item: tile_begin + row % geometry.step,
             end: (tile_begin + geometry.tile)
                 .min(chunk_begin + geometry.chunk)
@@ -40,15 +41,15 @@ impl LaneWalk {
         }
     }
 
-    /// The places that the lane visits, in order.
-    pub fn places(&self) -> impl Iterator<Item = Place> {
+    /// The places that the lane visits in its column `j`, in order.
+    pub fn places(&self, j: u32) -> impl Iterator<Item = Place> {
         let walk = *self;
         (walk.item..walk.end)
             .step_by(walk.geometry.step as usize)
-            .map(move |item| walk.place(item))
+            .map(move |item| walk.place(item, j))
     }
 
-    fn place(&self, item: u32) -> Place {
+    fn place(&self, item: u32, j: u32) -> Place {
         let g = &self.geometry;
         let (vector, begin, end) = match self.order {
             Order::Planes => {
@@ -58,11 +59,11 @@ impl LaneWalk {
                 (begin / 4 + offset, begin, begin + u64::from(g.plane))
             }
             Order::Columns => {
-                let vector = u64::from(item) * u64::from(g.span) + u64::from(self.vector_column());
+                let vector = u64::from(item) * u64::from(g.span) + u64::from(self.vector_column(j));
                 (vector, 0, u64::from(g.elements))
             }
         };
-        let bound = self.has_values()
+        let bound = self.has_values(j)
             && (u64::from(g.vector_begin)..u64::from(g.vector_end)).contains(&vector);
         let element = 4 * vector;
         let components = std::array::from_fn(|c| element + c as u64);
@@ -74,30 +75,36 @@ impl LaneWalk {
         }
     }
 
-    fn vector_column(&self) -> u32 {
-        self.unit * self.geometry.width + self.column
+    /// The lane's columns, as far as the row reaches.
+    pub fn columns(&self) -> impl Iterator<Item = u32> {
+        let walk = *self;
+        (0..walk.geometry.columns).filter(move |&j| walk.has_values(j))
     }
 
-    pub fn has_values(&self) -> bool {
-        self.order == Order::Planes || self.vector_column() < self.geometry.span
+    pub fn vector_column(&self, j: u32) -> u32 {
+        (self.unit * self.geometry.columns + j) * self.geometry.width + self.across
+    }
+
+    pub fn has_values(&self, j: u32) -> bool {
+        self.order == Order::Planes || self.vector_column(j) < self.geometry.span
     }
 
     /// The channels of a vector's four components.
-    pub fn channels(&self) -> [usize; 4] {
+    pub fn channels(&self, j: u32) -> [usize; 4] {
         let g = &self.geometry;
         std::array::from_fn(|c| match self.order {
             Order::Planes => self.unit as usize,
             Order::Columns => {
-                ((4 * self.vector_column() + c as u32) / g.plane % g.channels) as usize
+                ((4 * self.vector_column(j) + c as u32) / g.plane % g.channels) as usize
             }
         })
     }
 
     /// The channels of the components that are `beyond`.
-    pub fn channels_beyond(&self) -> [usize; 4] {
+    pub fn channels_beyond(&self, j: u32) -> [usize; 4] {
         match self.order {
             Order::Planes => [(self.unit + 1) as usize % self.geometry.channels as usize; 4],
-            Order::Columns => self.channels(),
+            Order::Columns => self.channels(j),
         }
     }
 }
@@ -123,12 +130,18 @@ mod tests {
                 (5, 1, 3, 11),
                 (2, 6, 16, 17),
                 (3, 130, 1, 1),
+                (16, 12, 5, 1),
             ] {
                 shapes.push(format!("n{n}c{c}h{h}w{w} {layout}"));
             }
         }
-        let tiles =
-            [(1, 1), (8, 8), (64, 32), (64, 4)].map(|(workgroup, lanes)| Tile { workgroup, lanes });
+        let tiles = [(1, 1, 1), (8, 8, 1), (8, 8, 2), (64, 32, 1), (4, 4, 8)].map(
+            |(workgroup, lanes, columns)| Tile {
+                workgroup,
+                lanes,
+                columns,
+            },
+        );
         for line in shapes {
             let shape: crate::Shape = line.parse().unwrap();
             let walk = Walk::of(shape).unwrap();
@@ -142,9 +155,12 @@ mod tests {
                         for work in 0..geometry.groups() {
                             for lane in 0..tile.workgroup {
                                 let lane_walk = LaneWalk::new(walk.order, geometry, work, lane);
-                                let (own, beyond) =
-                                    (lane_walk.channels(), lane_walk.channels_beyond());
-                                for place in lane_walk.places() {
+                                for (j, place) in lane_walk
+                                    .columns()
+                                    .flat_map(|j| lane_walk.places(j).map(move |place| (j, place)))
+                                {
+                                    let (own, beyond) =
+                                        (lane_walk.channels(j), lane_walk.channels_beyond(j));
                                     for c in 0..4 {
                                         let element = place.element as usize + c;
                                         if place.inside[c] {

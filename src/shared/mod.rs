@@ -17,5 +17,6 @@ use crate::gpu::compose::{Source, sources};
 
 /// The declarations that every norm shares.
 pub const SOURCES: &[Source] = sources!("shared":
-    block_reduce, element_bf16, element_f16, element_f32, layout_columns, layout_planes, moments, relu, sums, walk, workgroup,
+    block_reduce, columns_1, columns_2, columns_4, columns_8, element_bf16, element_f16, element_f32, layout_columns, layout_planes, moments, relu, slot_channel, slot_columns,
+    sums, walk, workgroup,
 );

@@ -11,6 +11,17 @@ use crate::shape::{Layout, Shape};
 /// The most values of a tensor: indices are u32, with room for whole vectors at the end.
 pub const MAX_ELEMENTS: u64 = u32::MAX as u64 - 1023;
 
+/// The most of `Tile::columns`: there is a `columns_8.wgsl`.
+pub const MAX_COLUMNS: u32 = 8;
+
+/// Odd planes of so many values and fewer are walked in columns: nothing has to be masked there, and no two
+/// channels share a workgroup's last vector.
+const SMALL_PLANE: u64 = 256;
+
+/// The least rows of columns for which that pays. Each column has a partial result, four vectors of it, and
+/// this many to read.
+const MANY_ROWS: u64 = 16;
+
 /// Items that a reduction takes at a time, so a tile is a multiple of it.
 const UNROLL: u64 = 4;
 
@@ -25,7 +36,6 @@ pub struct Geometry {
     pub channels: u32,
     pub elements: u32,
     pub units: u32,
-    pub chunks: u32,
     pub chunk: u32,
     pub tile: u32,
     pub item_begin: u32,
@@ -38,12 +48,18 @@ pub struct Geometry {
     pub plane: u32,
     pub vector_begin: u32,
     pub vector_end: u32,
+    pub columns: u32,
 }
 
 impl Geometry {
     /// The workgroups that cover it.
     pub fn groups(&self) -> u32 {
-        self.units * self.chunks
+        self.units * self.chunks()
+    }
+
+    /// The workgroups that share a unit.
+    pub fn chunks(&self) -> u32 {
+        (self.item_end - self.item_begin).div_ceil(self.chunk)
     }
 }
 
@@ -55,6 +71,11 @@ pub struct Tile {
     /// Invocations that walk neighbouring vectors: a power of two, at most `workgroup`. Best is what the
     /// hardware runs together.
     pub lanes: u32,
+    /// Vector columns that an invocation takes side by side where channels are neighbours in memory: 1, 2, 4 or
+    /// 8. More than one is for adapters on which `lanes` invocations run alone for a while, and then should
+    /// walk long pieces of rows; it takes as many times the registers. Without effect where `workgroup` is
+    /// above `lanes`.
+    pub columns: u32,
 }
 
 /// Which of the two layout files walks a tensor.
@@ -111,7 +132,15 @@ impl Walk {
             Layout::ChannelsFirst => elements / channels / shape.batch() as u64,
             Layout::ChannelsLast => 1,
         };
-        let planes = plane >= 4;
+        // Whole vectors in planes are one channel's; those in columns keep their channels all the way down.
+        let samples = elements / (channels * plane);
+        let odd = plane % 4 != 0;
+        let columns = plane < 4
+            || (odd
+                && plane <= SMALL_PLANE
+                && samples >= MANY_ROWS
+                && (channels * plane).is_multiple_of(4));
+        let planes = !columns;
         let (span, periods, masked) = if planes {
             // A window around a plane of odd extent may begin at any component of a vector.
             let window = if plane % 4 == 0 {
@@ -166,7 +195,8 @@ impl Walk {
     /// The vector columns that have a partial result in each chunk.
     pub fn partial_columns(&self) -> u32 {
         match self.order {
-            Order::Planes => self.channels,
+            // A channel's is one of four components.
+            Order::Planes => self.channels.div_ceil(4),
             Order::Columns => self.span,
         }
     }
@@ -174,7 +204,7 @@ impl Walk {
     /// The neighbouring components of a partial result that belong to one channel.
     pub fn partial_plane(&self) -> u32 {
         match self.order {
-            Order::Planes => 4,
+            Order::Planes => 1,
             Order::Columns => self.plane,
         }
     }
@@ -192,8 +222,23 @@ impl Walk {
     pub fn units(&self, tile: Tile) -> u32 {
         match self.order {
             Order::Planes => self.channels,
-            Order::Columns => self.span.div_ceil(self.width(tile)),
+            Order::Columns => self.span.div_ceil(self.width(tile) * self.columns(tile)),
         }
+    }
+
+    /// Vector columns of each lane: a power of two that leaves few of them beyond the row.
+    fn columns(&self, tile: Tile) -> u32 {
+        let width = self.width(tile);
+        if self.order == Order::Planes || width < tile.workgroup {
+            return 1;
+        }
+        let all = self.span.div_ceil(width);
+        let waste = |columns: u32| all.next_multiple_of(columns) - all;
+        let mut columns = tile.columns;
+        while columns > 1 && waste(columns) > all / 8 {
+            columns /= 2;
+        }
+        columns
     }
 
     fn width(&self, tile: Tile) -> u32 {
@@ -206,7 +251,7 @@ impl Walk {
 
     /// Whether one workgroup can walk a whole unit.
     pub fn units_are_short(&self, tile: Tile) -> bool {
-        self.elements == 0 || self.geometry(&(0..self.vectors()), tile, 1).chunks == 1
+        self.elements == 0 || self.geometry(&(0..self.vectors()), tile, 1).chunks() == 1
     }
 
     /// The walk over a range of vectors, on about so many workgroups.
@@ -224,9 +269,10 @@ impl Walk {
         };
         let width = self.width(tile);
         let step = (tile.lanes / width).max(1);
+        let columns = self.columns(tile);
         let units = self.units(tile);
         let teams = u64::from(tile.workgroup / (width * step));
-        let wanted = u64::from(groups.div_ceil(units).max(1));
+        let wanted = u64::from((groups / units).max(1));
         let share = (items.end - items.start).div_ceil(wanted).div_ceil(teams);
         let share = share.min(MAX_STEPS * u64::from(step));
         let whole = if share > u64::from(step) {
@@ -240,7 +286,6 @@ impl Walk {
             channels: self.channels,
             elements: self.elements,
             units,
-            chunks: (items.end - items.start).div_ceil(chunk) as u32,
             chunk: chunk as u32,
             tile: tile as u32,
             item_begin: items.start as u32,
@@ -253,6 +298,7 @@ impl Walk {
             plane: self.plane,
             vector_begin: vectors.start,
             vector_end: vectors.end,
+            columns,
         }
     }
 
@@ -274,6 +320,7 @@ mod tests {
     const TILE: Tile = Tile {
         workgroup: 64,
         lanes: 32,
+        columns: 1,
     };
 
     #[test]
@@ -308,7 +355,7 @@ mod tests {
             let walk = Walk::of(shape).unwrap();
             for window in walk.windows(1 << 30, 16) {
                 let geometry = walk.geometry(&window, TILE, 1024);
-                let covered = u64::from(geometry.chunk) * u64::from(geometry.chunks);
+                let covered = u64::from(geometry.chunk) * u64::from(geometry.chunks());
                 assert!(
                     covered >= u64::from(geometry.item_end - geometry.item_begin),
                     "{shape}"
