@@ -1,0 +1,77 @@
+//! Lists of problems.
+
+/// Problems that are measured together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum List {
+    /// One of every kind.
+    Common,
+    /// The 53 layers of ResNet-50, 224 x 224 pixels, with their multiplicities.
+    Resnet50,
+    /// Few channels, each of them long.
+    FewChannels,
+    /// Many channels, each of them short.
+    ManyChannels,
+    /// One spatial extent, and none.
+    OneD,
+    /// Three spatial extents.
+    ThreeD,
+}
+
+impl List {
+    /// Extents of problems, and how often each counts.
+    pub fn problems(self, batch: usize) -> Vec<(String, u32)> {
+        let once = |extents: &[&str]| extents.iter().map(|&e| (e.to_owned(), 1)).collect();
+        match self {
+            Self::Common => once(&[
+                "n32c64h56w56",
+                "n32c256h14w14",
+                "n32c512h7w7",
+                "n8c3h224w224",
+                "n4096c256",
+                "n2c32d16h28w28",
+            ]),
+            Self::Resnet50 => [
+                (64, 112, 1),
+                (64, 56, 6),
+                (256, 56, 4),
+                (128, 56, 1),
+                (128, 28, 7),
+                (512, 28, 5),
+                (256, 28, 1),
+                (256, 14, 11),
+                (1024, 14, 7),
+                (512, 14, 1),
+                (512, 7, 5),
+                (2048, 7, 4),
+            ]
+            .map(|(channels, side, count)| (format!("n{batch}c{channels}h{side}w{side}"), count))
+            .to_vec(),
+            Self::FewChannels => once(&[
+                "n1c1h2048w2048",
+                "n8c3h512w512",
+                "n64c8h128w128",
+                "n16c16h160w160",
+            ]),
+            Self::ManyChannels => {
+                once(&["n32c2048h7w7", "n64c4096h4w4", "n256c8192", "n16c1280h8w8"])
+            }
+            Self::OneD => once(&["n32c64l4096", "n16c128l1001", "n4096c512", "n1024c1000"]),
+            Self::ThreeD => once(&["n2c32d32h56w56", "n4c64d16h28w28", "n8c256d4h7w7"]),
+        }
+    }
+}
+
+/// A problem line: extents with a layout's name of the right rank, and a storage type.
+pub fn line(extents: &str, layout: &str, dtype: &str) -> String {
+    let spatial: String = extents[extents.find('c').unwrap_or(0) + 1..]
+        .chars()
+        .filter(char::is_ascii_alphabetic)
+        .collect();
+    let last = layout.ends_with('c') && layout != "nc";
+    let layout = if last {
+        format!("n{spatial}c")
+    } else {
+        format!("nc{spatial}")
+    };
+    format!("{extents} {layout} {dtype}")
+}

@@ -1,0 +1,239 @@
+//! Rows of results: a table on the terminal, a CSV file, a picture.
+
+use std::error::Error;
+use std::fs;
+use std::path::Path;
+
+use wgpu_norm::{Gpu, Problem};
+
+use crate::chart;
+use crate::clock::Clock;
+use crate::contenders::{Contender, Pass};
+
+/// One contender's times on one problem.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub problem: Problem,
+    /// How often the problem counts in the total.
+    pub count: u32,
+    pub pass: Pass,
+    pub strategy: String,
+    /// The one dispatch that was timed, if not all.
+    kernel: Option<&'static str>,
+    dispatches: usize,
+    scratch: u64,
+    /// Milliseconds, in order.
+    times: Vec<f64>,
+    /// The bytes that must move.
+    bytes: u64,
+    /// The median over that of the fastest copy of the tensor.
+    pub to_copy: f64,
+}
+
+impl Row {
+    pub fn new(
+        problem: Problem,
+        count: u32,
+        contender: &Contender,
+        dispatch: Option<usize>,
+        mut times: Vec<f64>,
+    ) -> Self {
+        times.sort_by(f64::total_cmp);
+        let tensor = problem.shape.elements().unwrap_or(0) as u64 * problem.dtype.bytes();
+        Self {
+            problem,
+            count,
+            pass: contender.pass,
+            strategy: contender.strategy.clone(),
+            kernel: dispatch.map(|index| contender.kernel(index)),
+            dispatches: contender.dispatches(),
+            scratch: contender.scratch,
+            times,
+            bytes: tensor * contender.pass.tensors(),
+            to_copy: f64::NAN,
+        }
+    }
+
+    fn quantile(&self, quarter: usize) -> f64 {
+        match self.times.len() {
+            0 => f64::NAN,
+            length => self.times[(length - 1) * quarter / 4],
+        }
+    }
+
+    pub fn median(&self) -> f64 {
+        self.quantile(2)
+    }
+
+    /// The bytes that must move in a second, in units of 10^9.
+    fn gigabytes(&self) -> f64 {
+        self.bytes as f64 / self.median() * 1e-6
+    }
+
+    /// The share of the copy's rate at which the bytes move that must.
+    pub fn share(&self) -> f64 {
+        self.pass.tensors() as f64 / 2.0 / self.to_copy
+    }
+
+    fn name(&self) -> String {
+        match self.kernel {
+            Some(kernel) => kernel.to_owned(),
+            None if self.dispatches > 0 => format!("{}: {}", self.strategy, self.dispatches),
+            None => self.strategy.clone(),
+        }
+    }
+}
+
+/// All rows so far.
+pub struct Report {
+    head: String,
+    rows: Vec<Row>,
+}
+
+impl Report {
+    pub fn new(gpu: &Gpu, clock: &Clock, rounds: usize, rotate: u64) -> Self {
+        let head = format!(
+            "{}\nclock: {}, medians of {rounds} rounds, rotating through {rotate} MiB",
+            gpu.adapter_name(),
+            clock.name(),
+        );
+        println!("{head}");
+        println!(
+            "{:<30} {:<16} {:<18} {:>9} {:>9} {:>19} {:>7} {:>7} {:>6} {:>9}",
+            "problem",
+            "pass",
+            "strategy",
+            "ms",
+            "min",
+            "quartiles",
+            "/ copy",
+            "GB/s",
+            "share",
+            "scratch"
+        );
+        Self {
+            head,
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds the rows of one problem, the copies among them.
+    pub fn add(&mut self, mut rows: Vec<Row>) {
+        // The best copy is the yardstick.
+        let copies = rows.iter().filter(|row| row.pass == Pass::Copy);
+        let copy = copies.map(Row::median).fold(f64::INFINITY, f64::min);
+        for row in &mut rows {
+            row.to_copy = row.median() / copy;
+            println!(
+                "{:<30} {:<16} {:<18} {:>9.3} {:>9.3} {:>9.3}-{:<9.3} {:>7.2} {:>7.1} {:>5.0}% {:>9}",
+                row.problem.to_string(),
+                row.pass.name(),
+                row.name(),
+                row.median(),
+                row.quantile(0),
+                row.quantile(1),
+                row.quantile(3),
+                row.to_copy,
+                row.gigabytes(),
+                100.0 * row.share(),
+                row.scratch,
+            );
+        }
+        self.rows.extend(rows);
+    }
+
+    /// The whole list's time by pass and strategy, each problem as often as it counts.
+    fn totals(&self) -> Vec<(Pass, String, f64, f64)> {
+        let problems = self.rows.iter().filter(|row| row.to_copy == 1.0).count();
+        let mut totals: Vec<(Pass, String, f64, f64, usize)> = Vec::new();
+        for row in self.rows.iter().filter(|row| row.kernel.is_none()) {
+            // Copies are named after their shape; the best of each problem counts.
+            let strategy = match row.pass {
+                Pass::Copy if row.to_copy > 1.0 => continue,
+                Pass::Copy => "best".to_owned(),
+                _ => row.strategy.clone(),
+            };
+            let time = f64::from(row.count) * row.median();
+            let copy = time / row.to_copy;
+            match totals
+                .iter_mut()
+                .find(|t| t.0 == row.pass && t.1 == strategy)
+            {
+                Some(total) => {
+                    total.2 += time;
+                    total.3 += copy;
+                    total.4 += 1;
+                }
+                None => totals.push((row.pass, strategy, time, copy, 1)),
+            }
+        }
+        // A strategy that does not serve all problems has no total.
+        totals.retain(|total| total.4 >= problems);
+        totals
+            .into_iter()
+            .map(|t| (t.0, t.1, t.2, t.2 / t.3))
+            .collect()
+    }
+
+    pub fn finish(
+        self,
+        record: Option<&Path>,
+        picture: Option<&Path>,
+    ) -> Result<(), Box<dyn Error>> {
+        let totals = self.totals();
+        if self
+            .rows
+            .iter()
+            .any(|row| row.problem != self.rows[0].problem)
+        {
+            println!("\nAll problems, each as often as it counts:");
+            for (pass, strategy, time, ratio) in &totals {
+                println!(
+                    "{:<16} {strategy:<10} {time:>10.3} ms {ratio:>7.2} / copy",
+                    pass.name()
+                );
+            }
+        }
+        if let Some(path) = record {
+            fs::write(path, self.csv())?;
+            println!("recorded in {}", path.display());
+        }
+        if let Some(path) = picture {
+            fs::write(path, chart::svg(&self.head, &self.rows))?;
+            println!("drawn in {}", path.display());
+        }
+        Ok(())
+    }
+
+    fn csv(&self) -> String {
+        let mut csv: String = self
+            .head
+            .lines()
+            .map(|line| format!("# {line}\n"))
+            .collect();
+        csv.push_str(
+            "problem,count,pass,strategy,kernel,median_ms,min_ms,quarter_ms,three_quarter_ms,\
+             ratio_to_copy,minimal_gb_per_s,share_of_copy,dispatches,scratch_bytes\n",
+        );
+        for row in &self.rows {
+            csv.push_str(&format!(
+                "{},{},{},{},{},{:.4},{:.4},{:.4},{:.4},{:.3},{:.2},{:.3},{},{}\n",
+                row.problem,
+                row.count,
+                row.pass.name().replace(',', ""),
+                row.strategy,
+                row.kernel.unwrap_or("all"),
+                row.median(),
+                row.quantile(0),
+                row.quantile(1),
+                row.quantile(3),
+                row.to_copy,
+                row.gigabytes(),
+                row.share(),
+                row.dispatches,
+                row.scratch,
+            ));
+        }
+        csv
+    }
+}
