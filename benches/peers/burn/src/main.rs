@@ -1,0 +1,396 @@
+//! burn's batch normalization beside wgpu-norm's: the same work, on one wgpu device, in turns.
+//!
+//! Both are checked against wgpu-norm's f64 oracle before they are timed. Times are wall clock from the first call
+//! to the moment the device is done, because burn decides by itself what it submits when.
+
+use std::error::Error;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use burn::module::Param;
+use burn::tensor::{Device, Tensor, TensorData};
+use burn_nn::{BatchNorm, BatchNormConfig as BurnConfig};
+use clap::Parser;
+use wgpu::{Buffer, BufferUsages};
+use wgpu_norm::batch_norm::{BackwardBuffers, BackwardPlan, Step, TrainBuffers, TrainPlan};
+use wgpu_norm::reference::compare::{Bound, within};
+use wgpu_norm::reference::oracle;
+use wgpu_norm::{BatchNormConfig, Gpu, Problem, Shape};
+
+#[derive(Parser)]
+#[command(about = "burn's batch normalization beside wgpu-norm's")]
+struct Arguments {
+    /// Problem lines, f32 and channels first, with two spatial extents.
+    #[arg(default_values = ["n32c64h56w56", "n32c256h14w14", "n32c512h7w7"])]
+    problems: Vec<String>,
+    /// Rounds, of which medians are taken; three more go before them, for burn to compile and tune in.
+    #[arg(long, default_value_t = 15)]
+    rounds: usize,
+    /// Writes the table to a new CSV file; a file that is there is never overwritten.
+    #[arg(long)]
+    record: Option<PathBuf>,
+}
+
+const WARM_UP: usize = 3;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments = Arguments::parse();
+    if let Some(path) = arguments.record.as_ref().filter(|path| path.exists()) {
+        return Err(format!("{} is a record already", path.display()).into());
+    }
+    // burn opens the device, with all that its compiler wants, and wgpu-norm is a guest on it.
+    let (device, setup) = Device::wgpu_options().init_with_setup()?;
+    let gpu = Gpu::from_wgpu(setup.device, setup.queue)?;
+    let mut csv = format!(
+        "# {}\n# wall time, medians of {} rounds\n",
+        gpu.adapter_name(),
+        arguments.rounds
+    );
+    csv.push_str(
+        "problem,pass,contender,median_ms,min_ms,quarter_ms,three_quarter_ms,ratio_to_wgpu_norm\n",
+    );
+    println!("{}", gpu.adapter_name());
+    println!(
+        "{:<26} {:<18} {:<12} {:>9} {:>9} {:>8}",
+        "problem", "pass", "contender", "ms", "min", "/ ours"
+    );
+    for line in &arguments.problems {
+        let problem: Problem = line.parse()?;
+        let case = Case::new(problem.shape)?;
+        let ours = Ours::new(&gpu, &case)?;
+        let burn = Burn::new(&device, &case);
+        case.check("wgpu-norm", &ours.outcome()?)?;
+        // A peer that computes something else is timed all the same, and called wrong.
+        let peer = match case.check("burn", &burn.outcome()?) {
+            Ok(()) => "burn",
+            Err(error) => {
+                println!("{line}: {error}");
+                "burn (wrong)"
+            }
+        };
+        let mut works: Vec<(
+            &str,
+            &str,
+            Box<dyn FnMut() -> Result<(), Box<dyn Error>> + '_>,
+        )> = vec![
+            (
+                "forward",
+                "wgpu-norm",
+                Box::new(|| ours.run(&[&ours.forward])),
+            ),
+            ("forward", peer, Box::new(|| burn.forward())),
+            (
+                "forward+backward",
+                "wgpu-norm",
+                Box::new(|| ours.run(&[&ours.forward, &ours.backward])),
+            ),
+            ("forward+backward", peer, Box::new(|| burn.both())),
+            // What it takes burn to bring in a gradient; it is subtracted from the line before.
+            ("incoming gradient", peer, Box::new(|| burn.incoming())),
+        ];
+        let mut times = vec![Vec::new(); works.len()];
+        for round in 0..WARM_UP + arguments.rounds {
+            for ((.., work), times) in works.iter_mut().zip(&mut times) {
+                let start = Instant::now();
+                work()?;
+                if round >= WARM_UP {
+                    times.push(start.elapsed().as_secs_f64() * 1e3);
+                }
+            }
+        }
+        times
+            .iter_mut()
+            .for_each(|times| times.sort_by(f64::total_cmp));
+        let quantile = |index: usize, quarter: usize| {
+            let times: &Vec<f64> = &times[index];
+            times[(times.len() - 1) * quarter / 4]
+        };
+        for (index, (pass, contender, _)) in works.iter().enumerate() {
+            let incoming = if index == 3 { quantile(4, 2) } else { 0.0 };
+            let [min, low, median, high] =
+                [0, 1, 2, 3].map(|quarter| quantile(index, quarter) - incoming);
+            // Ours stands before burn's.
+            let ratio = median / quantile(index.min(3) / 2 * 2, 2);
+            let ratio = if index == 4 {
+                String::new()
+            } else {
+                format!("{ratio:.2}")
+            };
+            println!("{line:<26} {pass:<18} {contender:<12} {median:>9.3} {min:>9.3} {ratio:>8}");
+            csv.push_str(&format!(
+                "{line},{pass},{contender},{median:.4},{min:.4},{low:.4},{high:.4},{ratio}\n"
+            ));
+        }
+    }
+    if let Some(path) = arguments.record {
+        fs::write(path, csv)?;
+    }
+    Ok(())
+}
+
+/// The input of both, and what both must make of it.
+struct Case {
+    shape: Shape,
+    x: Vec<f32>,
+    dy: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    expected: Outcome<f64>,
+}
+
+/// Outputs and gradients.
+struct Outcome<T> {
+    y: Vec<T>,
+    dx: Vec<T>,
+    dweight: Vec<T>,
+    dbias: Vec<T>,
+}
+
+/// Numbers in [-1, 1), the same at every call.
+fn noise(seed: u32, count: usize) -> Vec<f32> {
+    let mut state = seed;
+    std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    })
+    .take(count)
+    .collect()
+}
+
+impl Case {
+    fn new(shape: Shape) -> Result<Self, Box<dyn Error>> {
+        let elements = shape.elements().ok_or("the shape overflows")?;
+        let channels = shape.channels();
+        let (x, dy) = (noise(1, elements), noise(2, elements));
+        let (weight, bias) = (noise(3, channels), noise(4, channels));
+        let wide = |values: &[f32]| values.iter().copied().map(f64::from).collect::<Vec<_>>();
+        let eps = f64::from(BatchNormConfig::new(channels).eps);
+        let forward = oracle::train(
+            shape,
+            &wide(&x),
+            Some(&wide(&weight)),
+            Some(&wide(&bias)),
+            eps,
+        );
+        let backward = oracle::backward(shape, &wide(&x), &wide(&dy), Some(&wide(&weight)), eps);
+        let expected = Outcome {
+            y: forward.y,
+            dx: backward.dx,
+            dweight: backward.dweight,
+            dbias: backward.dbias,
+        };
+        Ok(Self {
+            shape,
+            x,
+            dy,
+            weight,
+            bias,
+            expected,
+        })
+    }
+
+    fn check(&self, name: &str, actual: &Outcome<f32>) -> Result<(), Box<dyn Error>> {
+        let values = self.shape.values_per_channel().unwrap_or(0) as f64;
+        let each = Bound::new(1e-4, 1e-4);
+        // Sums of so many values, of either sign.
+        let sums = Bound::new(1e-4, 1e-6 * values);
+        within(&format!("{name} y"), &actual.y, &self.expected.y, each)?;
+        within(&format!("{name} dx"), &actual.dx, &self.expected.dx, each)?;
+        within(
+            &format!("{name} dweight"),
+            &actual.dweight,
+            &self.expected.dweight,
+            sums,
+        )?;
+        within(
+            &format!("{name} dbias"),
+            &actual.dbias,
+            &self.expected.dbias,
+            sums,
+        )?;
+        Ok(())
+    }
+}
+
+/// Two steps, bound once.
+struct Ours<'a> {
+    gpu: &'a Gpu,
+    case: &'a Case,
+    y: Buffer,
+    dx: Buffer,
+    grads: Buffer,
+    forward: Step,
+    backward: Step,
+}
+
+impl<'a> Ours<'a> {
+    fn new(gpu: &'a Gpu, case: &'a Case) -> Result<Self, Box<dyn Error>> {
+        let config = BatchNormConfig::new(case.shape.channels());
+        let train = TrainPlan::new(gpu.kernels(), case.shape, &config)?;
+        let backward = BackwardPlan::new(gpu.kernels(), case.shape, &config)?;
+        let empty = |bytes: u64| {
+            gpu.device().create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: bytes.next_multiple_of(16).max(16),
+                usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        };
+        let filled = |values: &[f32]| {
+            let buffer = empty(4 * values.len() as u64);
+            let bytes: Vec<u8> = values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect();
+            gpu.queue().write_buffer(&buffer, 0, &bytes);
+            buffer
+        };
+        let channels = case.shape.channels();
+        let running = [
+            vec![0.0; channels],
+            vec![1.0; channels],
+            vec![0.0; channels],
+        ]
+        .concat();
+        let (x, dy) = (filled(&case.x), filled(&case.dy));
+        let affine = filled(&[case.weight.clone(), case.bias.clone()].concat());
+        let (y, dx) = (
+            empty(train.activation_bytes()),
+            empty(train.activation_bytes()),
+        );
+        let (saved, grads) = (empty(train.saved_bytes()), empty(backward.grads_bytes()));
+        let forward = train.bind(&TrainBuffers {
+            x: x.slice(..),
+            y: y.slice(..),
+            residual: None,
+            affine: Some(affine.slice(..)),
+            running: Some(filled(&running).slice(..)),
+            saved: saved.slice(..),
+            scratch: Some(empty(train.scratch_bytes()).slice(..)),
+        })?;
+        let backward = backward.bind(&BackwardBuffers {
+            x: x.slice(..),
+            dy: dy.slice(..),
+            dx: Some(dx.slice(..)),
+            statistics: saved.slice(..),
+            affine: Some(affine.slice(..)),
+            output: None,
+            dresidual: None,
+            grads: Some(grads.slice(..)),
+            scratch: Some(empty(backward.scratch_bytes()).slice(..)),
+        })?;
+        Ok(Self {
+            gpu,
+            case,
+            y,
+            dx,
+            grads,
+            forward,
+            backward,
+        })
+    }
+
+    fn run(&self, steps: &[&Step]) -> Result<(), Box<dyn Error>> {
+        let mut encoder = self
+            .gpu
+            .device()
+            .create_command_encoder(&Default::default());
+        steps.iter().for_each(|step| step.encode(&mut encoder));
+        self.gpu.queue().submit([encoder.finish()]);
+        self.gpu
+            .device()
+            .poll(wgpu::PollType::wait_indefinitely())?;
+        Ok(())
+    }
+
+    fn outcome(&self) -> Result<Outcome<f32>, Box<dyn Error>> {
+        self.run(&[&self.forward, &self.backward])?;
+        let read = |shape: Shape, buffer: &Buffer| {
+            self.gpu
+                .tensor_from_buffer(Problem::from(shape), buffer.clone())?
+                .read()
+        };
+        let channels = self.case.shape.channels();
+        let grads = read(Shape::nc(2, channels), &self.grads)?;
+        let (dweight, dbias) = grads.split_at(channels);
+        Ok(Outcome {
+            y: read(self.case.shape, &self.y)?,
+            dx: read(self.case.shape, &self.dx)?,
+            dweight: dweight.to_vec(),
+            dbias: dbias.to_vec(),
+        })
+    }
+}
+
+/// burn's layer, in training.
+struct Burn {
+    device: Device,
+    layer: BatchNorm,
+    x: Tensor<4>,
+    dy: Tensor<4>,
+}
+
+impl Burn {
+    fn new(device: &Device, case: &Case) -> Self {
+        let device = device.clone().autodiff();
+        let [n, c] = [case.shape.batch(), case.shape.channels()];
+        let [h, w] = [0, 1].map(|axis| case.shape.spatial().get(axis).copied().unwrap_or(1));
+        let tensor = |values: &[f32]| {
+            Tensor::<4>::from_data(TensorData::new(values.to_vec(), [n, c, h, w]), &device)
+        };
+        let row =
+            |values: &[f32]| Tensor::<1>::from_data(TensorData::new(values.to_vec(), [c]), &device);
+        let mut layer = BurnConfig::new(c).init(&device);
+        layer.gamma = Param::from_tensor(row(&case.weight));
+        layer.beta = Param::from_tensor(row(&case.bias));
+        Self {
+            layer,
+            x: tensor(&case.x),
+            dy: tensor(&case.dy),
+            device,
+        }
+    }
+
+    /// The output is held until the device is done, so that nothing is left out.
+    fn forward(&self) -> Result<(), Box<dyn Error>> {
+        let _y = self.layer.forward(self.x.clone());
+        Ok(self.device.sync()?)
+    }
+
+    fn both(&self) -> Result<(), Box<dyn Error>> {
+        let _held = self.gradients();
+        Ok(self.device.sync()?)
+    }
+
+    /// burn's backward begins with ones; a product brings in another gradient.
+    fn gradients(&self) -> (Tensor<4>, Tensor<4>, burn::tensor::Gradients) {
+        let x = self.x.clone().require_grad();
+        let y = self.layer.forward(x.clone());
+        let grads = (y.clone() * self.dy.clone()).backward();
+        (x, y, grads)
+    }
+
+    /// What the product takes by itself.
+    fn incoming(&self) -> Result<(), Box<dyn Error>> {
+        let x = self.x.clone().require_grad();
+        let grads = (x.clone() * self.dy.clone()).backward();
+        let _held = (x, grads);
+        Ok(self.device.sync()?)
+    }
+
+    fn outcome(&self) -> Result<Outcome<f32>, Box<dyn Error>> {
+        let (x, y, grads) = self.gradients();
+        let values = |data: TensorData| {
+            data.try_to_vec::<f32>()
+                .map_err(|error| format!("{error:?}"))
+        };
+        let row = |tensor: Option<Tensor<1>>| values(tensor.ok_or("no gradient")?.into_data());
+        Ok(Outcome {
+            dx: values(x.grad(&grads).ok_or("no gradient")?.into_data())?,
+            dweight: row(self.layer.gamma.val().grad(&grads))?,
+            dbias: row(self.layer.beta.val().grad(&grads))?,
+            y: values(y.into_data())?,
+        })
+    }
+}
