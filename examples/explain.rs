@@ -3,11 +3,12 @@
 //! `cargo run --example explain -- "n32c64h56w56 nchw" --pass backward --wgsl`
 
 use std::error::Error;
+use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use wgpu_norm::batch_norm::{
     BackwardOptions, BackwardPlan, DispatchInfo, Epilogue, EvalOptions, EvalPlan, Strategy, Tile,
-    TrainPlan, Tuning,
+    TrainPlan, Tuner, Tuning,
 };
 use wgpu_norm::{BatchNormConfig, Gpu, Problem};
 
@@ -22,13 +23,16 @@ struct Arguments {
     /// Which pass to plan.
     #[arg(long, value_enum, default_value_t = Pass::Train)]
     pass: Pass,
-    /// Forces a strategy: reread or split.
+    /// Forces a strategy: resident, reread or split.
     #[arg(long)]
     strategy: Option<String>,
     /// Forces a tile: invocations in a workgroup, those of them that walk together, and the columns of each
-    /// where there are columns, as in 256x32 or 8x8x32.
+    /// where there are columns, as in 256x32 or 8x8x4.
     #[arg(long)]
     tile: Option<String>,
+    /// Lets the device measure which strategy and tile are fastest, and remembers its choice in a file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["strategy", "tile"])]
+    tune: Option<PathBuf>,
     /// Prints each kernel's composed WGSL.
     #[arg(long)]
     wgsl: bool,
@@ -61,7 +65,7 @@ impl From<Follows> for Epilogue {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
-    let tuning = Tuning {
+    let mut tuning = Tuning {
         strategy: arguments.strategy.as_deref().map(strategy).transpose()?,
         tile: arguments.tile.as_deref().map(tile).transpose()?,
     };
@@ -70,6 +74,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let config = BatchNormConfig::new(problem.shape.channels()).epilogue(arguments.epilogue.into());
     println!("{problem} on {}", gpu.adapter_name());
     println!("{:?}", kernels.caps());
+    if let Some(path) = arguments.tune {
+        let mut tuner = Tuner::with_file(&gpu, path)?;
+        tuning = match arguments.pass {
+            Pass::Train | Pass::Eval => tuner.train(problem, &config)?,
+            Pass::Backward | Pass::FrozenBackward => {
+                tuner.backward(problem, &config, BackwardOptions::default())?
+            }
+        };
+        println!("chosen: {tuning:?}");
+    }
     match arguments.pass {
         Pass::Train => {
             let plan = TrainPlan::with_tuning(kernels, problem, &config, tuning)?;
@@ -134,7 +148,7 @@ fn strategy(name: &str) -> Result<Strategy, String> {
     let found = Strategy::ALL
         .into_iter()
         .find(|strategy| strategy.name() == name);
-    found.ok_or_else(|| format!("--strategy: {name:?} is neither of reread and split"))
+    found.ok_or_else(|| format!("--strategy: {name:?} is none of resident, reread and split"))
 }
 
 fn tile(text: &str) -> Result<Tile, String> {
@@ -147,5 +161,5 @@ fn tile(text: &str) -> Result<Tile, String> {
         };
         numbers.next().is_none().then_some(tile)
     };
-    read().ok_or_else(|| format!("--tile: {text:?} is not like 256x32 or 8x8x32"))
+    read().ok_or_else(|| format!("--tile: {text:?} is not like 256x32 or 8x8x4"))
 }

@@ -1,6 +1,8 @@
 //! Everything that can go wrong, by the moment at which it is found out. Each message names the field
 //! and says what to do.
 
+use std::path::PathBuf;
+
 use crate::shape::Shape;
 
 /// A shape that cannot be written down.
@@ -312,6 +314,20 @@ pub enum TensorError {
     },
 }
 
+/// What keeps a [`Tuner`](crate::batch_norm::Tuner) from remembering.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TuneError {
+    /// The file of choices can be neither read nor written.
+    #[error("{}: {message}; remove the file, or name another", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        message: String,
+    },
+}
+
 /// Any error of this crate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -331,4 +347,7 @@ pub enum Error {
     /// See [`TensorError`].
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// See [`TuneError`].
+    #[error(transparent)]
+    Tune(#[from] TuneError),
 }

@@ -71,6 +71,6 @@ mod shared;
 
 pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use dtype::{Dtype, Problem};
-pub use error::{BindError, Error, GpuError, PlanError, ShapeError, TensorError};
+pub use error::{BindError, Error, GpuError, PlanError, ShapeError, TensorError, TuneError};
 pub use gpu::{Caps, Gpu, Kernels, Tensor};
 pub use shape::{Layout, Shape};

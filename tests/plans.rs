@@ -295,3 +295,42 @@ fn tensors_above_the_binding_limit_are_taken_in_windows() {
     )
     .unwrap();
 }
+
+/// Where the driver has a cache, compiled kernels come to stand in it.
+#[test]
+fn a_pipeline_cache_is_filled() {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
+    let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::VULKAN));
+    let feature = wgpu::Features::PIPELINE_CACHE;
+    let Some(adapter) = adapters
+        .into_iter()
+        .find(|a| a.features().contains(feature))
+    else {
+        println!("no adapter here has a pipeline cache");
+        return;
+    };
+    let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        required_features: feature,
+        required_limits: Gpu::required_limits(),
+        ..Default::default()
+    }))
+    .unwrap();
+    // SAFETY: there is no data that could be another driver's.
+    #[expect(unsafe_code)]
+    let cache = unsafe {
+        device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
+            label: None,
+            data: None,
+            fallback: false,
+        })
+    };
+    let size = |cache: &wgpu::PipelineCache| cache.get_data().map_or(0, |data| data.len());
+    let before = size(&cache);
+    let gpu = Gpu::from_wgpu_with_cache(device, queue, cache.clone()).unwrap();
+    let mut layer = BatchNormConfig::new(8).build(&gpu).unwrap();
+    let x = gpu.tensor(Shape::nc(4, 8), &noise(9, 32)).unwrap();
+    let (y, _) = layer.train(&x).unwrap();
+    assert_eq!(y.read().unwrap().len(), 32);
+    // A driver that compiles when a kernel is first run, as llvmpipe does, has nothing to add.
+    assert!(size(&cache) >= before);
+}

@@ -3,7 +3,7 @@
 
 #import backward_collect
 #import block_reduce
-#import backward_settle
+#import backward_settle_unit
 #import backward_apply
 #import known_statistics
 
@@ -32,16 +32,7 @@ fn backward_reread(
     collect_backward(lane_walk, &own, &totals);
     for (var j = 0u; j < COLUMNS; j++) {
         let total = block_reduce(lane, totals[j], params.geometry.width);
-        own[j] = coupled(own[j], total.dy * params.inverse_count, total.x_hat_dy * params.inverse_count);
-        if lane < params.geometry.width && has_values(lane_walk, j) {
-            let unit_channels = channels(lane_walk, j);
-            settle_backward(unit_channels.x, total, 0u);
-            if !UNIT_IS_CHANNEL {
-                settle_backward(unit_channels.y, total, 1u);
-                settle_backward(unit_channels.z, total, 2u);
-                settle_backward(unit_channels.w, total, 3u);
-            }
-        }
+        own[j] = settle_unit_backward(lane_walk, lane, j, own[j], total);
     }
     // The plan takes this kernel only where no vector meets two channels.
     apply_backward(lane_walk, &own, own[0]);

@@ -69,7 +69,7 @@ fn collect(walk: Walk, totals: ptr<function, array<Partial, COLUMNS>>) {
     var count = 0.0;
     var cursor = cursor_at(walk);
     var item = walk.item;
-    if COLUMNS == 1u {
+    if MASKED && COLUMNS == 1u {
         for (; item + 3u * step < walk.end; item += 4u * step) {
             let p0 = place(walk, cursor, 0u);
             cursor = cursor_next(cursor);
@@ -79,20 +79,39 @@ fn collect(walk: Walk, totals: ptr<function, array<Partial, COLUMNS>>) {
             cursor = cursor_next(cursor);
             let p3 = place(walk, cursor, 0u);
             cursor = cursor_next(cursor);
-            let x0 = decode(x[p0.vector]);
-            let x1 = decode(x[p1.vector]);
-            let x2 = decode(x[p2.vector]);
-            let x3 = decode(x[p3.vector]);
-            if MASKED {
-                let inside = array(p0.inside, p1.inside, p2.inside, p3.inside);
-                (*totals)[0] = combine((*totals)[0], moments_of(array(x0, x1, x2, x3), inside));
-            } else {
-                (*totals)[0] = with_four((*totals)[0], count, x0, x1, x2, x3);
-                count += 4.0;
-            }
+            let values = array(
+                decode(x[p0.vector]),
+                decode(x[p1.vector]),
+                decode(x[p2.vector]),
+                decode(x[p3.vector]),
+            );
+            let inside = array(p0.inside, p1.inside, p2.inside, p3.inside);
+            (*totals)[0] = combine((*totals)[0], moments_of(values, inside));
         }
     }
-    // Several columns are neighbours in memory, and are best read row by row.
+    // Columns are neighbours in memory, and are best read row by row. More than so many do not fit registers.
+    if !MASKED && COLUMNS <= 4u {
+        for (; item + 3u * step < walk.end; item += 4u * step) {
+            var rows: array<array<vec4<f32>, COLUMNS>, 4>;
+            for (var r = 0u; r < 4u; r++) {
+                for (var j = 0u; j < COLUMNS; j++) {
+                    rows[r][j] = decode(x[place(walk, cursor, j).vector]);
+                }
+                cursor = cursor_next(cursor);
+            }
+            for (var j = 0u; j < COLUMNS; j++) {
+                (*totals)[j] = with_four(
+                    (*totals)[j],
+                    count,
+                    rows[0][j],
+                    rows[1][j],
+                    rows[2][j],
+                    rows[3][j],
+                );
+            }
+            count += 4.0;
+        }
+    }
     for (; item < walk.end; item += step) {
         for (var j = 0u; j < COLUMNS; j++) {
             let at = place(walk, cursor, j);

@@ -3,7 +3,7 @@
 
 #import collect
 #import block_reduce
-#import settle
+#import settle_unit
 #import apply
 
 @group(0) @binding(3) var<storage, read> affine: array<f32>;
@@ -26,17 +26,7 @@ fn forward_reread(
     collect(lane_walk, &totals);
     for (var j = 0u; j < COLUMNS; j++) {
         let total = block_reduce(lane, totals[j], params.geometry.width);
-        let statistics = statistics_of(total);
-        let unit_channels = channels(lane_walk, j);
-        own[j] = coefficients(unit_channels, statistics);
-        if lane < params.geometry.width && has_values(lane_walk, j) {
-            settle(unit_channels.x, total, statistics, 0u);
-            if !UNIT_IS_CHANNEL {
-                settle(unit_channels.y, total, statistics, 1u);
-                settle(unit_channels.z, total, statistics, 2u);
-                settle(unit_channels.w, total, statistics, 3u);
-            }
-        }
+        own[j] = settle_unit(lane_walk, lane, j, total);
     }
     // The plan takes this kernel only where no vector meets two channels.
     apply(lane_walk, &own, own[0]);

@@ -81,6 +81,11 @@ fn share(work: u32, lane: u32) -> Walk {
     );
 }
 
+// The items on a lane's walk.
+fn items(walk: Walk) -> u32 {
+    return (max(walk.end, walk.item) - walk.item + params.geometry.step - 1u) / params.geometry.step;
+}
+
 // What a lane finds at one step of its walk.
 struct Place {
     // Index into the bound vectors.

@@ -36,10 +36,12 @@ mod backward_finalize;
 mod backward_frozen;
 mod backward_normalize;
 mod backward_reread;
+mod backward_resident;
 mod backward_stats;
 mod config;
 mod finalize;
 mod forward_reread;
+mod forward_resident;
 mod layer;
 mod normalize;
 mod options;
@@ -49,6 +51,7 @@ mod plan;
 mod plan_pieces;
 mod plans;
 mod stats;
+mod tuner;
 mod tuning;
 
 #[cfg(test)]
@@ -73,6 +76,7 @@ pub use pieces::{
 pub use plans::{
     BackwardBuffers, BackwardPlan, DispatchInfo, EvalBuffers, EvalPlan, TrainBuffers, TrainPlan,
 };
+pub use tuner::Tuner;
 pub use tuning::{Strategy, Tuning};
 
 use crate::gpu::compose::{Source, sources};
@@ -80,10 +84,11 @@ use crate::gpu::compose::{Source, sources};
 /// The files of `shaders/batch_norm`.
 const SOURCES: &[Source] = sources!("batch_norm":
     affine, apply, backward_apply, backward_coefficients, backward_collect, backward_finalize,
-    backward_frozen, backward_normalize, backward_reread, backward_settle, backward_stats,
+    backward_frozen, backward_normalize, backward_reread, backward_resident, backward_settle,
+    backward_settle_unit, backward_stats,
     coefficients, collect, epilogue_add_relu, epilogue_identity, epilogue_relu, finalize,
-    forward_reread, gather_partials, gradients_apart, gradients_in_place, gradients_read,
+    forward_reread, forward_resident, gather_partials, gradients_apart, gradients_in_place, gradients_read,
     incoming_add_relu, incoming_identity, incoming_relu, known_statistics, means_scratch, means_sums,
     normalize, outcome_gradients, outcome_moments, outcome_statistics, outcome_sums, params,
-    partials, parts_moments, parts_scratch, settle, settle_mean, standardize, stats, store_partial, values_apart, values_in_place,
+    partials, parts_moments, parts_scratch, settle, settle_mean, settle_unit, standardize, stats, store_partial, values_apart, values_in_place,
 );

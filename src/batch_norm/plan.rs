@@ -8,7 +8,8 @@ use super::params::{ACCUMULATE, PARAMETERS, Params};
 use super::tuning::{Strategy, Tuning, wanted_groups};
 use super::{
     SOURCES, backward_finalize, backward_frozen, backward_normalize, backward_reread,
-    backward_stats, finalize, forward_reread, normalize, stats,
+    backward_resident, backward_stats, finalize, forward_reread, forward_resident, normalize,
+    stats,
 };
 use crate::dtype::{Dtype, Problem};
 use crate::error::PlanError;
@@ -37,11 +38,11 @@ pub enum Statistics {
 pub struct Pass<'a> {
     caps: &'a Caps,
     config: &'a BatchNormConfig,
-    dtype: Dtype,
+    problem: Problem,
     pub statistics: Statistics,
     pub walk: Walk,
+    tuning: Tuning,
     tile: Tile,
-    strategy: Strategy,
     windows: Vec<Range<u32>>,
     /// What the uniforms of all dispatches have in common.
     pub params: Params,
@@ -85,15 +86,14 @@ impl<'a> Pass<'a> {
         }
         let tile = tuning.tile(caps)?;
         let windows = walk.windows(caps.max_binding, 4 * problem.dtype.bytes());
-        let strategy = tuning.strategy(shape, &walk, windows.len(), tile, caps)?;
         Ok(Self {
             caps,
             config,
-            dtype: problem.dtype,
+            problem,
             statistics,
             walk,
+            tuning,
             tile,
-            strategy,
             windows,
             params,
             scratch_floats: 0,
@@ -111,7 +111,7 @@ impl<'a> Pass<'a> {
             | Field::Dx
             | Field::Residual
             | Field::Dresidual
-            | Field::Output => self.dtype.buffer_bytes(self.walk.elements as usize),
+            | Field::Output => self.problem.dtype.buffer_bytes(self.walk.elements as usize),
             Field::Affine | Field::Grads => row * self.config.affine_rows() as u64,
             Field::Running | Field::Saved | Field::Sums => 3 * row,
             Field::Moments => 4 * row,
@@ -261,7 +261,7 @@ impl<'a> Pass<'a> {
     }
 
     fn window(&self, field: Field, access: Access, geometry: &Geometry) -> Binding {
-        let vector = 4 * self.dtype.bytes();
+        let vector = 4 * self.problem.dtype.bytes();
         Binding {
             field: Some(field),
             access,
@@ -278,7 +278,7 @@ impl<'a> Pass<'a> {
         params: Params,
         bindings: Vec<Binding>,
     ) -> Dispatch<Params> {
-        let element = match self.dtype {
+        let element = match self.problem.dtype {
             Dtype::F32 => "element_f32",
             Dtype::F16 => "element_f16",
             Dtype::Bf16 => "element_bf16",
@@ -314,9 +314,39 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// The strategy of a pass that reads so many tensors.
+    fn strategy(&self, tensors: u32) -> Result<Strategy, PlanError> {
+        let kept = tensors * 4 * self.problem.dtype.bytes() as u32;
+        let (walk, windows) = (&self.walk, self.windows.len());
+        self.tuning.strategy(
+            self.problem.shape,
+            walk,
+            windows,
+            self.tile,
+            self.caps,
+            kept,
+        )
+    }
+
     /// The walk of a kernel that takes a whole unit in one workgroup.
     fn whole(&self) -> Geometry {
         self.walk.geometry(&(0..self.walk.vectors()), self.tile, 1)
+    }
+
+    /// The walk of a kernel that keeps a whole unit in one workgroup's registers, which are for one column.
+    fn resident(&self) -> Geometry {
+        self.walk.single_columns(self.tile)
+    }
+
+    /// The file that `held` stands for: room for the vectors that each lane visits.
+    pub fn held(&self, geometry: &Geometry) -> Choice {
+        let file = match geometry.visits() {
+            0..=4 => "held_4",
+            5..=8 => "held_8",
+            9..=16 => "held_16",
+            _ => "held_32",
+        };
+        ("held", file)
     }
 
     /// The walks of a kernel that takes the tensor in windows, over as many workgroups as are of use.
@@ -487,9 +517,10 @@ fn by_batch(
 ) -> Result<Program<Params>, PlanError> {
     let mut pass = Pass::new(caps, problem, config, tuning, statistics)?;
     let mut dispatches = Vec::new();
-    match pass.strategy {
+    match pass.strategy(1)? {
         // An empty batch has no statistics, and leaves the running ones alone.
         _ if pass.is_empty() => {}
+        Strategy::Resident => dispatches.push(forward_resident::dispatch(&pass, pass.resident())),
         Strategy::Reread => dispatches.push(forward_reread::dispatch(&pass, pass.whole())),
         Strategy::Split => {
             let parts = pass.parts();
@@ -562,7 +593,10 @@ pub fn backward(
     // dx written while others still read dy needs vectors that no two units share.
     let at_once = frozen && !adds && (dx != Some(Destination::InPlace) || !pass.walk.masked);
     let mut dispatches = Vec::new();
-    match (dx, pass.strategy) {
+    match (dx, pass.strategy(2)?) {
+        (Some(dx), Strategy::Resident) if sums && !frozen && !adds && !pass.is_empty() => {
+            dispatches.push(backward_resident::dispatch(&pass, dx, pass.resident()));
+        }
         (Some(dx), Strategy::Reread) if sums && !frozen && !adds && !pass.is_empty() => {
             dispatches.push(backward_reread::dispatch(&pass, dx, pass.whole()));
         }

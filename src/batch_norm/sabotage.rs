@@ -150,6 +150,48 @@ const MUTANTS: &[Mutant] = &[
         "columns beyond the row are the next row's",
     ),
     Mutant(
+        "walk",
+        "params.geometry.step - 1u",
+        "0u",
+        "the last vector is not kept",
+    ),
+    Mutant(
+        "forward_resident",
+        "sum / f32(max(mine, 1u))",
+        "sum",
+        "a sum for a mean",
+    ),
+    Mutant(
+        "forward_resident",
+        "m2 += deviation * deviation",
+        "m2 = deviation * deviation",
+        "the last vector's deviation stands for all",
+    ),
+    Mutant(
+        "forward_resident",
+        "decode(kept[i]), own",
+        "decode(kept[0]), own",
+        "one vector is normalized again and again",
+    ),
+    Mutant(
+        "backward_resident",
+        "encode(gradient)",
+        "encode(value)",
+        "x is kept for dy",
+    ),
+    Mutant(
+        "settle_unit",
+        "settle(unit_channels.w, total, statistics, 3u)",
+        "settle(unit_channels.w, total, statistics, 2u)",
+        "a channel gets its neighbour's statistics",
+    ),
+    Mutant(
+        "backward_settle_unit",
+        "settle_backward(unit_channels.w, total, 3u)",
+        "settle_backward(unit_channels.w, total, 2u)",
+        "a channel gets its neighbour's gradients",
+    ),
+    Mutant(
         "slot_channel",
         "return fold(value);",
         "return value;",

@@ -8,6 +8,9 @@ use crate::shared::walk::{MAX_COLUMNS, Tile, Walk};
 /// How statistics and the pass that needs them follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Strategy {
+    /// One dispatch that reads its input once: a workgroup keeps a channel, or a strip of channels, in its
+    /// registers. For many channels that fit.
+    Resident,
     /// One dispatch, a workgroup for each channel or strip of channels: it reduces, then reads its values
     /// again, from cache if they fit. For many channels.
     Reread,
@@ -18,28 +21,32 @@ pub enum Strategy {
 
 impl Strategy {
     /// All strategies, the first that is wanted and possible wins.
-    pub const ALL: [Self; 2] = [Self::Reread, Self::Split];
+    pub const ALL: [Self; 3] = [Self::Resident, Self::Reread, Self::Split];
 
     /// The strategy's name, in lower case.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Resident => "resident",
             Self::Reread => "reread",
             Self::Split => "split",
         }
     }
 
     /// What keeps the strategy from a shape, if anything does.
-    fn obstacle(self, walk: &Walk, windows: usize, tile: Tile) -> Option<&'static str> {
+    ///
+    /// `kept` is the number of bytes that a lane keeps of each vector that it visits if it keeps any.
+    fn obstacle(self, walk: &Walk, windows: usize, tile: Tile, kept: u32) -> Option<&'static str> {
         match self {
             Self::Split => None,
-            Self::Reread if windows > 1 => Some("the tensor is larger than one binding"),
-            Self::Reread if !walk.units_are_short(tile) => {
-                Some("a channel is too long for one workgroup")
-            }
-            Self::Reread if !walk.units_own_their_channels() => {
+            _ if windows > 1 => Some("the tensor is larger than one binding"),
+            _ if !walk.units_are_short(tile) => Some("a channel is too long for one workgroup"),
+            _ if !walk.units_own_their_channels() => {
                 Some("16-byte vectors cross its channels, so no workgroup has a channel to itself")
             }
-            Self::Reread => None,
+            Self::Resident if walk.single_columns(tile).visits() * kept > KEPT_BYTES => {
+                Some("a channel does not fit the registers of one workgroup")
+            }
+            Self::Resident | Self::Reread => None,
         }
     }
 
@@ -48,6 +55,8 @@ impl Strategy {
         let units = walk.units(tile);
         match self {
             Self::Split => true,
+            // What a processor keeps for an invocation is memory too.
+            Self::Resident => !caps.cpu && units >= 64,
             // Few cores with large caches: enough workgroups to share out evenly are all that it takes.
             Self::Reread if caps.cpu => units >= 16,
             // A workgroup streams its values at a fraction of the device's speed. It must be one of many,
@@ -56,6 +65,10 @@ impl Strategy {
         }
     }
 }
+
+/// What a lane may keep in registers: 64 of them, a quarter of what GPUs have for it, which leaves the rest of the
+/// kernel its own and a second workgroup its place.
+const KEPT_BYTES: u32 = 256;
 
 /// Overrides of what a plan chooses by itself, for tests and benchmarks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -108,9 +121,10 @@ impl Tuning {
         windows: usize,
         tile: Tile,
         caps: &Caps,
+        kept: u32,
     ) -> Result<Strategy, PlanError> {
         if let Some(strategy) = self.strategy {
-            return match strategy.obstacle(walk, windows, tile) {
+            return match strategy.obstacle(walk, windows, tile, kept) {
                 None => Ok(strategy),
                 Some(reason) => Err(PlanError::Strategy {
                     strategy: strategy.name(),
@@ -121,7 +135,7 @@ impl Tuning {
         }
         Ok(Strategy::ALL
             .into_iter()
-            .find(|s| s.obstacle(walk, windows, tile).is_none() && s.pays(walk, tile, caps))
+            .find(|s| s.obstacle(walk, windows, tile, kept).is_none() && s.pays(walk, tile, caps))
             .unwrap_or(Strategy::Split))
     }
 }

@@ -69,11 +69,13 @@ pub fn run(dispatch: &Dispatch<Params>, memory: &mut Memory) {
         "finalize" => super::finalize::twin,
         "normalize" => super::normalize::twin,
         "forward_reread" => super::forward_reread::twin,
+        "forward_resident" => super::forward_resident::twin,
         "backward_frozen" => super::backward_frozen::twin,
         "backward_stats" => super::backward_stats::twin,
         "backward_finalize" => super::backward_finalize::twin,
         "backward_normalize" => super::backward_normalize::twin,
         "backward_reread" => super::backward_reread::twin,
+        "backward_resident" => super::backward_resident::twin,
         other => panic!("{other} has no twin"),
     };
     twin(&mut Run { dispatch, memory });

@@ -18,6 +18,7 @@ pub struct Kernels {
 struct Inner {
     device: wgpu::Device,
     caps: Caps,
+    cache: Option<wgpu::PipelineCache>,
     pipelines: Mutex<HashMap<KernelSpec, wgpu::ComputePipeline>>,
     /// Stand in for buffers that a configuration leaves out. Two, because one dispatch may not bind one
     /// buffer for reading and for writing.
@@ -31,6 +32,19 @@ impl Kernels {
     /// [`PlanError::Limit`] if the device was created with limits too low; see
     /// [`Gpu::required_limits`](crate::Gpu::required_limits).
     pub fn new(device: &wgpu::Device) -> Result<Self, PlanError> {
+        Self::with_cache(device, None)
+    }
+
+    /// As [`new`](Self::new), compiling through a cache of the driver's, which the application has filled from
+    /// a file and saves when all plans are made. For devices with `PIPELINE_CACHE`; see
+    /// [`wgpu::Device::create_pipeline_cache`].
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_cache(
+        device: &wgpu::Device,
+        cache: Option<wgpu::PipelineCache>,
+    ) -> Result<Self, PlanError> {
         let caps = Caps::of(device)?;
         let placeholder = |label| {
             device.create_buffer(&wgpu::BufferDescriptor {
@@ -44,6 +58,7 @@ impl Kernels {
             inner: Arc::new(Inner {
                 device: device.clone(),
                 caps,
+                cache,
                 pipelines: Mutex::default(),
                 placeholders: [
                     placeholder("wgpu_norm placeholder, read"),
@@ -91,7 +106,7 @@ impl Kernels {
         let device = &self.inner.device;
         let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
         let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let pipeline = compile(device, spec, text, bindings);
+        let pipeline = compile(device, spec, text, bindings, self.inner.cache.as_ref());
         let errors = [internal.pop(), validation.pop()].map(pollster::block_on);
         if let Some(error) = errors.into_iter().flatten().next() {
             return Err(refused(error.to_string()));
@@ -114,6 +129,7 @@ fn compile(
     spec: &KernelSpec,
     text: String,
     bindings: &[Binding],
+    cache: Option<&wgpu::PipelineCache>,
 ) -> wgpu::ComputePipeline {
     let descriptor = wgpu::ShaderModuleDescriptor {
         label: Some(spec.name),
@@ -172,6 +188,6 @@ fn compile(
             // Kernels write workgroup memory before they read it.
             zero_initialize_workgroup_memory: false,
         },
-        cache: None,
+        cache,
     })
 }

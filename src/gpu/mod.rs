@@ -14,6 +14,7 @@ pub use kernels::Kernels;
 pub use open::Gpu;
 pub use step::Step;
 pub use tensor::Tensor;
+pub(crate) use wait::wait;
 
 /// The device that the tests of this crate share. A machine without one fails them.
 #[cfg(test)]

@@ -64,6 +64,21 @@ impl Gpu {
         })
     }
 
+    /// As [`from_wgpu`](Self::from_wgpu), compiling through a cache of the driver's; see [`Kernels::with_cache`].
+    ///
+    /// # Errors
+    /// As [`from_wgpu`](Self::from_wgpu).
+    pub fn from_wgpu_with_cache(
+        device: wgpu::Device,
+        queue: wgpu::Queue,
+        cache: wgpu::PipelineCache,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            kernels: Kernels::with_cache(&device, Some(cache))?,
+            queue,
+        })
+    }
+
     /// The least limits that every kernel works with, to be merged into a `DeviceDescriptor`. Any device
     /// with WebGPU's default limits has them. Tensors above `max_storage_buffer_binding_size` are
     /// processed in windows, so it need not be raised.

@@ -57,6 +57,11 @@ impl Geometry {
         self.units * self.chunks()
     }
 
+    /// The items that a lane visits.
+    pub fn visits(&self) -> u32 {
+        self.tile / self.step
+    }
+
     /// The workgroups that share a unit.
     pub fn chunks(&self) -> u32 {
         (self.item_end - self.item_begin).div_ceil(self.chunk)
@@ -252,6 +257,12 @@ impl Walk {
     /// Whether one workgroup can walk a whole unit.
     pub fn units_are_short(&self, tile: Tile) -> bool {
         self.elements == 0 || self.geometry(&(0..self.vectors()), tile, 1).chunks() == 1
+    }
+
+    /// The walk of whole units, each in one workgroup, by lanes that keep one column each.
+    pub fn single_columns(&self, tile: Tile) -> Geometry {
+        let tile = Tile { columns: 1, ..tile };
+        self.geometry(&(0..self.vectors()), tile, 1)
     }
 
     /// The walk over a range of vectors, on about so many workgroups.

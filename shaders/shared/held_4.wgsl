@@ -1,0 +1,3 @@
+// Vectors that a lane keeps in registers.
+
+const HELD = 4u;
