@@ -121,7 +121,7 @@ fn forced_strategies_and_tiles() {
         (512, 32, 1),
         (8, 8, 0),
         (8, 8, 3),
-        (8, 8, 16),
+        (8, 8, 32),
     ] {
         let tuning = Tuning {
             tile: Some(Tile {

@@ -3,7 +3,7 @@
 use crate::contenders::Pass;
 use crate::report::Row;
 
-const LEFT: f64 = 250.0;
+const LEFT: f64 = 330.0;
 const WIDTH: f64 = 620.0;
 const BAR: f64 = 13.0;
 

@@ -19,7 +19,7 @@ use crate::shared::walk::Tile;
 
 /// Extents around the tiles below, in scalars and vectors of 4; primes; the smallest; rows that are no
 /// whole vectors.
-const EXTENTS: [&str; 28] = [
+const EXTENTS: [&str; 31] = [
     "n2c1",
     "n7c3",
     "n9c31",
@@ -40,6 +40,9 @@ const EXTENTS: [&str; 28] = [
     "n2c3l129",
     "n1c1l1021",
     "n8c16h1w1",
+    "n16c4h3w3",
+    "n17c12h5w1",
+    "n16c3h2w2",
     "n4c5h7w7",
     "n2c8h6w6",
     "n3c20h3w3",

@@ -284,6 +284,7 @@ impl<'a> Pass<'a> {
             Dtype::Bf16 => "element_bf16",
         };
         let columns = match params.geometry.columns {
+            16 => "columns_16",
             8 => "columns_8",
             4 => "columns_4",
             2 => "columns_2",

@@ -101,7 +101,7 @@ impl Tuning {
         } else if tile.workgroup > caps.max_workgroup {
             "workgroup is above what the device or the kernels allow"
         } else if !tile.columns.is_power_of_two() || tile.columns > MAX_COLUMNS {
-            "columns must be 1, 2, 4 or 8"
+            "columns must be 1, 2, 4, 8 or 16"
         } else {
             return Ok(tile);
         };

@@ -135,13 +135,19 @@ mod tests {
                 shapes.push(format!("n{n}c{c}h{h}w{w} {layout}"));
             }
         }
-        let tiles = [(1, 1, 1), (8, 8, 1), (8, 8, 2), (64, 32, 1), (4, 4, 8)].map(
-            |(workgroup, lanes, columns)| Tile {
-                workgroup,
-                lanes,
-                columns,
-            },
-        );
+        let tiles = [
+            (1, 1, 1),
+            (8, 8, 1),
+            (8, 8, 2),
+            (1, 1, 16),
+            (64, 32, 1),
+            (4, 4, 8),
+        ]
+        .map(|(workgroup, lanes, columns)| Tile {
+            workgroup,
+            lanes,
+            columns,
+        });
         for line in shapes {
             let shape: crate::Shape = line.parse().unwrap();
             let walk = Walk::of(shape).unwrap();

@@ -11,12 +11,14 @@ use crate::shape::{Layout, Shape};
 /// The most values of a tensor: indices are u32, with room for whole vectors at the end.
 pub const MAX_ELEMENTS: u64 = u32::MAX as u64 - 1023;
 
-/// The most of `Tile::columns`: there is a `columns_8.wgsl`.
-pub const MAX_COLUMNS: u32 = 8;
+/// The most of `Tile::columns`: there is a `columns_16.wgsl`.
+pub const MAX_COLUMNS: u32 = 16;
 
-/// Odd planes of so many values and fewer are walked in columns: nothing has to be masked there, and no two
-/// channels share a workgroup's last vector.
+/// Odd planes of so many values and fewer are walked in columns: nothing has to be masked there.
 const SMALL_PLANE: u64 = 256;
+
+/// So are all planes of so many values and fewer: a channel would be gathered from too many places.
+const TINY_PLANE: u64 = 16;
 
 /// The least rows of columns for which that pays. Each column has a partial result, four vectors of it, and
 /// this many to read.
@@ -76,8 +78,8 @@ pub struct Tile {
     /// Invocations that walk neighbouring vectors: a power of two, at most `workgroup`. Best is what the
     /// hardware runs together.
     pub lanes: u32,
-    /// Vector columns that an invocation takes side by side where channels are neighbours in memory: 1, 2, 4 or
-    /// 8. More than one is for adapters on which `lanes` invocations run alone for a while, and then should
+    /// Vector columns that an invocation takes side by side where channels are neighbours in memory: 1, 2, 4, 8
+    /// or 16. More than one is for adapters on which `lanes` invocations run alone for a while, and then should
     /// walk long pieces of rows; it takes as many times the registers. Without effect where `workgroup` is
     /// above `lanes`.
     pub columns: u32,
@@ -139,12 +141,9 @@ impl Walk {
         };
         // Whole vectors in planes are one channel's; those in columns keep their channels all the way down.
         let samples = elements / (channels * plane);
-        let odd = plane % 4 != 0;
-        let columns = plane < 4
-            || (odd
-                && plane <= SMALL_PLANE
-                && samples >= MANY_ROWS
-                && (channels * plane).is_multiple_of(4));
+        let small = plane <= TINY_PLANE || (plane % 4 != 0 && plane <= SMALL_PLANE);
+        let columns =
+            plane < 4 || (small && samples >= MANY_ROWS && (channels * plane).is_multiple_of(4));
         let planes = !columns;
         let (span, periods, masked) = if planes {
             // A window around a plane of odd extent may begin at any component of a vector.

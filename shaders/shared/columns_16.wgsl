@@ -1,0 +1,3 @@
+// Columns of vectors that a lane keeps side by side.
+
+const COLUMNS = 16u;
