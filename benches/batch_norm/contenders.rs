@@ -117,6 +117,13 @@ pub struct Suite<'a> {
 
 impl<'a> Suite<'a> {
     pub fn new(gpu: &'a Gpu, problem: Problem, rotate: u64) -> Result<Self, Box<dyn Error>> {
+        let tensor = problem.dtype.bytes() * problem.shape.elements().unwrap_or(0) as u64;
+        if tensor > gpu.kernels().caps().max_binding {
+            return Err(format!(
+                "{problem} is larger than one binding, and the copy takes no windows"
+            )
+            .into());
+        }
         let suite = Self {
             gpu,
             problem,
