@@ -2,7 +2,7 @@
 
 #import backward_coefficients
 #import backward_collect
-#import known_statistics
+#import backward_known
 #import block_reduce
 #import store_partial
 
@@ -10,10 +10,6 @@
 @group(0) @binding(3) var<storage, read> statistics: array<f32>;
 @group(0) @binding(4) var<storage, read> affine: array<f32>;
 @group(0) @binding(5) var<storage, read_write> scratch: array<f32>;
-
-fn known_coefficients(channels: vec4<u32>) -> BackwardCoefficients {
-    return backward_coefficients(channels, known_statistics(channels));
-}
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_frozen(
@@ -28,9 +24,9 @@ fn backward_frozen(
     let lane_walk = walk(work, lane);
     var own: array<BackwardCoefficients, COLUMNS>;
     for (var j = 0u; j < COLUMNS; j++) {
-        own[j] = known_coefficients(channels(lane_walk, j));
+        own[j] = known(channels(lane_walk, j));
     }
-    let beyond = known_coefficients(channels_beyond(lane_walk, 0u));
+    let beyond = known(channels_beyond(lane_walk, 0u));
     var totals: array<Partial, COLUMNS>;
     for (var j = 0u; j < COLUMNS; j++) {
         totals[j] = identity();

@@ -1,7 +1,7 @@
 // Backward, elementwise: dx from statistics and sums that are known.
 
 #import backward_apply
-#import known_statistics
+#import backward_known
 #import means
 #import workgroup
 
@@ -18,8 +18,7 @@ fn means(row: u32, channels: vec4<u32>) -> vec4<f32> {
 }
 
 fn known_coefficients(channels: vec4<u32>) -> BackwardCoefficients {
-    let known = backward_coefficients(channels, known_statistics(channels));
-    return coupled(known, means(0u, channels), means(1u, channels));
+    return coupled(known(channels), means(0u, channels), means(1u, channels));
 }
 
 @compute @workgroup_size(WORKGROUP)

@@ -5,7 +5,7 @@
 #import block_reduce
 #import backward_settle_unit
 #import backward_apply
-#import known_statistics
+#import backward_known
 
 @group(0) @binding(1) var<storage, read> x: array<StorageVector>;
 @group(0) @binding(3) var<storage, read> statistics: array<f32>;
@@ -25,8 +25,7 @@ fn backward_reread(
     let lane_walk = walk(work, lane);
     var own: array<BackwardCoefficients, COLUMNS>;
     for (var j = 0u; j < COLUMNS; j++) {
-        let own_channels = channels(lane_walk, j);
-        own[j] = backward_coefficients(own_channels, known_statistics(own_channels));
+        own[j] = known(channels(lane_walk, j));
     }
     var totals: array<Partial, COLUMNS>;
     collect_backward(lane_walk, &own, &totals);

@@ -8,7 +8,7 @@
 #import block_reduce
 #import backward_collect
 #import backward_settle_unit
-#import known_statistics
+#import backward_known
 
 @group(0) @binding(1) var<storage, read> x: array<StorageVector>;
 @group(0) @binding(3) var<storage, read> statistics: array<f32>;
@@ -27,8 +27,7 @@ fn backward_resident(
     }
     let lane_walk = walk(work, lane);
     let mine = items(lane_walk);
-    let own_channels = channels(lane_walk, 0u);
-    let known = backward_coefficients(own_channels, known_statistics(own_channels));
+    let before = known(channels(lane_walk, 0u));
     var kept_x: array<StorageVector, HELD>;
     // What comes back through the epilogue: dy or zero, so that nothing is lost by keeping it as it is stored.
     var kept_g: array<StorageVector, HELD>;
@@ -39,15 +38,15 @@ fn backward_resident(
             let at = place(lane_walk, cursor, 0u);
             kept_x[i] = x[at.vector];
             let value = decode(kept_x[i]);
-            let gradient = incoming(at, value, known.forward);
+            let gradient = incoming(at, value, before.forward);
             kept_g[i] = encode(gradient);
-            sums = combine(sums, sums_at(at, value, gradient, known.statistics));
+            sums = combine(sums, sums_at(at, value, gradient, before.statistics));
         }
         cursor = cursor_next(cursor);
     }
 
     let total = block_reduce(lane, sums, params.geometry.width);
-    let own = settle_unit_backward(lane_walk, lane, 0u, known, total);
+    let own = settle_unit_backward(lane_walk, lane, 0u, before, total);
     cursor = cursor_at(lane_walk);
     for (var i = 0u; i < HELD; i++) {
         if i < mine {

@@ -1,7 +1,7 @@
 // Backward, split: the sums of one chunk of one unit, left in scratch memory.
 
 #import backward_collect
-#import known_statistics
+#import backward_known
 #import block_reduce
 #import store_partial
 
@@ -23,8 +23,7 @@ fn backward_stats(
     let lane_walk = walk(work, lane);
     var own: array<BackwardCoefficients, COLUMNS>;
     for (var j = 0u; j < COLUMNS; j++) {
-        let own_channels = channels(lane_walk, j);
-        own[j] = backward_coefficients(own_channels, known_statistics(own_channels));
+        own[j] = known(channels(lane_walk, j));
     }
     var totals: array<Partial, COLUMNS>;
     collect_backward(lane_walk, &own, &totals);

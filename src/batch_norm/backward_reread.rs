@@ -3,19 +3,26 @@
 use super::options::Destination;
 use super::params::Params;
 use super::plan::Pass;
-use crate::gpu::program::{Dispatch, Field};
+use crate::gpu::compose::Choice;
+use crate::gpu::program::{Binding, Dispatch, Field};
 use crate::shared::walk::Geometry;
 
-pub fn dispatch(pass: &Pass<'_>, dx: Destination, geometry: Geometry) -> Dispatch<Params> {
-    let (gradients, dy, dx) = pass.gradients(dx, &geometry);
+/// What a kernel binds that does the whole backward pass, and the file that `gradients` stands for.
+pub fn bindings(pass: &Pass<'_>, dx: Destination, geometry: &Geometry) -> (Choice, Vec<Binding>) {
+    let (gradients, dy, dx) = pass.gradients(dx, geometry);
     let bindings = vec![
-        pass.read_window(Field::X, &geometry),
+        pass.read_window(Field::X, geometry),
         dy,
         pass.read(Field::Statistics),
         pass.read(Field::Affine),
         pass.write_grads(),
         dx,
     ];
+    (gradients, bindings)
+}
+
+pub fn dispatch(pass: &Pass<'_>, dx: Destination, geometry: Geometry) -> Dispatch<Params> {
+    let (gradients, bindings) = bindings(pass, dx, &geometry);
     let choices = [("monoid", "sums"), pass.slot(), gradients, pass.incoming()];
     pass.dispatch(
         "backward_reread",

@@ -1,21 +1,14 @@
 //! `backward_resident.wgsl`: the whole backward pass of one unit, kept in registers.
 
+use super::backward_reread::bindings;
 use super::options::Destination;
 use super::params::Params;
 use super::plan::Pass;
-use crate::gpu::program::{Dispatch, Field};
+use crate::gpu::program::Dispatch;
 use crate::shared::walk::Geometry;
 
 pub fn dispatch(pass: &Pass<'_>, dx: Destination, geometry: Geometry) -> Dispatch<Params> {
-    let (gradients, dy, dx) = pass.gradients(dx, &geometry);
-    let bindings = vec![
-        pass.read_window(Field::X, &geometry),
-        dy,
-        pass.read(Field::Statistics),
-        pass.read(Field::Affine),
-        pass.write_grads(),
-        dx,
-    ];
+    let (gradients, bindings) = bindings(pass, dx, &geometry);
     let choices = [
         ("monoid", "sums"),
         pass.slot(),

@@ -2,18 +2,23 @@
 
 use super::params::Params;
 use super::plan::Pass;
-use crate::gpu::program::{Dispatch, Field};
+use crate::gpu::program::{Binding, Dispatch, Field};
 use crate::shared::walk::Geometry;
 
-pub fn dispatch(pass: &Pass<'_>, geometry: Geometry) -> Dispatch<Params> {
-    let bindings = vec![
-        pass.read_window(Field::X, &geometry),
-        pass.read_residual(&geometry),
+/// What a kernel binds that does the whole forward pass.
+pub fn bindings(pass: &Pass<'_>, geometry: &Geometry) -> Vec<Binding> {
+    vec![
+        pass.read_window(Field::X, geometry),
+        pass.read_residual(geometry),
         pass.read(Field::Affine),
-        pass.write_window(Field::Y, &geometry),
+        pass.write_window(Field::Y, geometry),
         pass.write_running(),
         pass.write(Field::Saved),
-    ];
+    ]
+}
+
+pub fn dispatch(pass: &Pass<'_>, geometry: Geometry) -> Dispatch<Params> {
+    let bindings = bindings(pass, &geometry);
     let choices = [
         ("monoid", "moments"),
         pass.slot(),

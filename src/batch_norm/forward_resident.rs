@@ -1,19 +1,13 @@
 //! `forward_resident.wgsl`: the whole forward pass of one unit, kept in registers.
 
+use super::forward_reread::bindings;
 use super::params::Params;
 use super::plan::Pass;
-use crate::gpu::program::{Dispatch, Field};
+use crate::gpu::program::Dispatch;
 use crate::shared::walk::Geometry;
 
 pub fn dispatch(pass: &Pass<'_>, geometry: Geometry) -> Dispatch<Params> {
-    let bindings = vec![
-        pass.read_window(Field::X, &geometry),
-        pass.read_residual(&geometry),
-        pass.read(Field::Affine),
-        pass.write_window(Field::Y, &geometry),
-        pass.write_running(),
-        pass.write(Field::Saved),
-    ];
+    let bindings = bindings(pass, &geometry);
     let choices = [
         ("monoid", "moments"),
         pass.slot(),

@@ -84,7 +84,7 @@ use crate::gpu::compose::{Source, sources};
 /// The files of `shaders/batch_norm`.
 const SOURCES: &[Source] = sources!("batch_norm":
     affine, apply, backward_apply, backward_coefficients, backward_collect, backward_finalize,
-    backward_frozen, backward_normalize, backward_reread, backward_resident, backward_settle,
+    backward_frozen, backward_known, backward_normalize, backward_reread, backward_resident, backward_settle,
     backward_settle_unit, backward_stats,
     coefficients, collect, epilogue_add_relu, epilogue_identity, epilogue_relu, finalize,
     forward_reread, forward_resident, gather_partials, gradients_apart, gradients_in_place, gradients_read,
