@@ -125,9 +125,9 @@ def contenders(tensors: Tensors, device: torch.device) -> list[tuple[str, str, b
         # cuDNN's backward needs what its own forward leaves, so that the two are also timed together.
         def both(turn: int) -> torch.Tensor:
             x, dy, _ = tensors.sets[turn % len(tensors.sets)]
-            x = x.detach().requires_grad_()
-            y = F.batch_norm(x, tensors.mean, tensors.var, tensors.weight, tensors.bias, True, MOMENTUM, EPS)
-            return torch.autograd.grad(y, x, dy)[0]
+            inputs = [tensor.detach().requires_grad_() for tensor in (x, tensors.weight, tensors.bias)]
+            y = F.batch_norm(inputs[0], tensors.mean, tensors.var, inputs[1], inputs[2], True, MOMENTUM, EPS)
+            return torch.autograd.grad(y, inputs, dy)[0]
 
         for name, enabled in [("cudnn", True), ("native", False)]:
             works.append(("train", name, enabled, tensors.train))
