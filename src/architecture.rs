@@ -24,6 +24,9 @@
 //! checks the caller's buffers and makes bind groups and one immutable uniform buffer. (A queue write would reach
 //! a step that is recorded but not yet submitted.) *Recording* sets pipelines and dispatches, nothing else.
 //!
+//! Kernels are compiled once a device, those of one plan side by side, through the driver's cache if the application
+//! gives one. A plan whose kernels are there costs a microsecond or two, so that the layer keeps none.
+//!
 //! Shaders are composed by `#import name` lines. A name is a file, or is bound to one by the plan: `layout` to
 //! one of two walks, `element` to a storage type, `epilogue` and `incoming` to what follows the normalization and what
 //! comes back through it, `values` and `gradients` to where results go, `monoid` to what a reduction combines, `slot` to

@@ -296,6 +296,37 @@ fn tensors_above_the_binding_limit_are_taken_in_windows() {
     .unwrap();
 }
 
+/// A profiler's way to record a step, each dispatch in a pass of its own.
+#[test]
+fn dispatches_recorded_one_by_one_make_the_step() {
+    let gpu = gpu();
+    let shape = Shape::nchw(3, 5, 6, 7);
+    let x = noise(8, shape.elements().unwrap());
+    let config = BatchNormConfig::new(5);
+    let split = Tuning {
+        strategy: Some(Strategy::Split),
+        ..Tuning::default()
+    };
+    let [whole, single] = [false, true].map(|single| {
+        let bound = bind(&gpu, shape, &config, &x, split);
+        assert_eq!(bound.step.dispatches(), 3);
+        let mut encoder = gpu.device().create_command_encoder(&Default::default());
+        if single {
+            // Beyond the last there is nothing, and nothing happens.
+            for index in 0..5 {
+                let mut pass = encoder.begin_compute_pass(&Default::default());
+                bound.step.record_dispatch(index, &mut pass);
+            }
+        } else {
+            bound.step.encode(&mut encoder);
+        }
+        gpu.queue().submit([encoder.finish()]);
+        download(&gpu, &bound.y, x.len())
+    });
+    assert_eq!(whole, single);
+    assert!(whole.iter().any(|&y| y != 0.0));
+}
+
 /// Where the driver has a cache, compiled kernels come to stand in it.
 #[test]
 fn a_pipeline_cache_is_filled() {

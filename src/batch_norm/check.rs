@@ -805,12 +805,7 @@ fn on_device(
             (*field, Some(buffer.slice(GUARD_BYTES..GUARD_BYTES + bytes)))
         })
         .collect();
-    let pipelines: Vec<_> = program
-        .dispatches
-        .iter()
-        .map(|d| kernels.pipeline(&d.kernel, program.sources, &d.bindings))
-        .collect::<Result<_, _>>()
-        .map_err(|e| e.to_string())?;
+    let pipelines = kernels.pipelines(program).map_err(|e| e.to_string())?;
     let step =
         step::bind("check", kernels, &pipelines, program, &slices).map_err(|e| e.to_string())?;
     let mut encoder = device.create_command_encoder(&Default::default());

@@ -24,15 +24,10 @@ pub struct Compiled {
 
 impl Compiled {
     pub fn new(kernels: &Kernels, program: Program<Params>) -> Result<Self, PlanError> {
-        let pipelines = program
-            .dispatches
-            .iter()
-            .map(|dispatch| kernels.pipeline(&dispatch.kernel, program.sources, &dispatch.bindings))
-            .collect::<Result<_, _>>()?;
         Ok(Self {
             kernels: kernels.clone(),
+            pipelines: kernels.pipelines(&program)?,
             program,
-            pipelines,
         })
     }
 

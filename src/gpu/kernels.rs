@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use super::caps::Caps;
 use super::compose::{Source, compose};
-use super::program::{Access, Binding, KernelSpec};
+use super::program::{Access, Binding, Dispatch, KernelSpec, Program};
 use crate::error::PlanError;
 
 /// The kernels of one device, compiled as plans ask for them and kept. Cheap to clone; clones share.
@@ -87,14 +88,50 @@ impl Kernels {
         &self.inner.placeholders[access as usize]
     }
 
+    /// The pipelines of a program's dispatches. Those that are new are compiled side by side.
+    pub(crate) fn pipelines<P: Sync>(
+        &self,
+        program: &Program<P>,
+    ) -> Result<Vec<wgpu::ComputePipeline>, PlanError> {
+        let pipeline = &|dispatch: &Dispatch<P>| {
+            self.pipeline(&dispatch.kernel, program.sources, &dispatch.bindings)
+        };
+        let mut new: Vec<&Dispatch<P>> = Vec::new();
+        for dispatch in &program.dispatches {
+            let known = self.compiled().contains_key(&dispatch.kernel);
+            if !known && new.iter().all(|other| other.kernel != dispatch.kernel) {
+                new.push(dispatch);
+            }
+        }
+        if new.len() > 1 {
+            thread::scope(|scope| {
+                let spawn = |dispatch| {
+                    thread::Builder::new().spawn_scoped(scope, move || pipeline(dispatch))
+                };
+                let threads: Vec<_> = new
+                    .iter()
+                    .skip(1)
+                    .map(|&dispatch| spawn(dispatch))
+                    .collect();
+                // The first is this thread's.
+                let _ = pipeline(new[0]);
+                for thread in threads.into_iter().flatten() {
+                    let _ = thread.join();
+                }
+            });
+        }
+        // What could not be compiled, or no thread was found for, is tried again here and says why.
+        program.dispatches.iter().map(pipeline).collect()
+    }
+
     /// The pipeline of a kernel, compiled on first use.
-    pub(crate) fn pipeline(
+    fn pipeline(
         &self,
         spec: &KernelSpec,
         sources: &[&[Source]],
         bindings: &[Binding],
     ) -> Result<wgpu::ComputePipeline, PlanError> {
-        if let Some(pipeline) = self.pipelines().get(spec) {
+        if let Some(pipeline) = self.compiled().get(spec) {
             return Ok(pipeline.clone());
         }
         let refused = |message: String| PlanError::Kernel {
@@ -111,11 +148,11 @@ impl Kernels {
         if let Some(error) = errors.into_iter().flatten().next() {
             return Err(refused(error.to_string()));
         }
-        self.pipelines().insert(spec.clone(), pipeline.clone());
+        self.compiled().insert(spec.clone(), pipeline.clone());
         Ok(pipeline)
     }
 
-    fn pipelines(&self) -> MutexGuard<'_, HashMap<KernelSpec, wgpu::ComputePipeline>> {
+    fn compiled(&self) -> MutexGuard<'_, HashMap<KernelSpec, wgpu::ComputePipeline>> {
         // The map is consistent between any two statements, also for a thread that panicked.
         self.inner
             .pipelines
