@@ -12,7 +12,6 @@
 const UNIT_IS_CHANNEL = true;
 // The plan binds `columns` to one: the vectors of a plane are neighbours already.
 
-
 fn walk(work: u32, lane: u32) -> Walk {
     return share(work, lane);
 }
