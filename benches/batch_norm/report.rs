@@ -84,6 +84,16 @@ impl Row {
     }
 }
 
+/// The sum of one strategy's times over the problems of a layout and storage type.
+#[derive(Clone, Debug)]
+struct Total {
+    name: String,
+    kind: String,
+    problems: usize,
+    time: f64,
+    copy: f64,
+}
+
 /// All rows so far.
 pub struct Report {
     head: String,
@@ -142,37 +152,42 @@ impl Report {
         self.rows.extend(rows);
     }
 
-    /// The whole list's time by pass and strategy, each problem as often as it counts.
-    fn totals(&self) -> Vec<(Pass, String, f64, f64)> {
-        let problems = self.rows.iter().filter(|row| row.to_copy == 1.0).count();
-        let mut totals: Vec<(Pass, String, f64, f64, usize)> = Vec::new();
+    /// The whole list's time by layout and storage type, pass and strategy, each problem as often as it counts.
+    fn totals(&self) -> Vec<Total> {
+        let mut totals: Vec<Total> = Vec::new();
         for row in self.rows.iter().filter(|row| row.kernel.is_none()) {
             // Copies are named after their shape; the best of each problem counts.
             let strategy = match row.pass {
                 Pass::Copy if row.to_copy > 1.0 => continue,
-                Pass::Copy => "best".to_owned(),
-                _ => row.strategy.clone(),
+                Pass::Copy => "best",
+                _ => &row.strategy,
             };
+            let line = row.problem.to_string();
+            let kind = line.split_once(' ').map_or("", |(_, kind)| kind);
             let time = f64::from(row.count) * row.median();
-            let copy = time / row.to_copy;
-            match totals
-                .iter_mut()
-                .find(|t| t.0 == row.pass && t.1 == strategy)
-            {
-                Some(total) => {
-                    total.2 += time;
-                    total.3 += copy;
-                    total.4 += 1;
-                }
-                None => totals.push((row.pass, strategy, time, copy, 1)),
+            let mut single = Total {
+                name: format!("{kind:<10} {:<16} {strategy:<10}", row.pass.name()),
+                kind: kind.to_owned(),
+                problems: 1,
+                time,
+                copy: time / row.to_copy,
+            };
+            if let Some(total) = totals.iter_mut().find(|total| total.name == single.name) {
+                std::mem::swap(total, &mut single);
+                total.problems += single.problems;
+                total.time += single.time;
+                total.copy += single.copy;
+            } else {
+                totals.push(single);
             }
         }
-        // A strategy that does not serve all problems has no total.
-        totals.retain(|total| total.4 >= problems);
-        totals
-            .into_iter()
-            .map(|t| (t.0, t.1, t.2, t.2 / t.3))
-            .collect()
+        // A strategy that does not serve all problems has no total, and one problem is its own.
+        let most = |kind: &str| {
+            let same = totals.iter().filter(|total| total.kind == kind);
+            same.map(|total| total.problems).max().unwrap_or(0)
+        };
+        let whole = |total: &&Total| total.problems > 1 && total.problems == most(&total.kind);
+        totals.iter().filter(whole).cloned().collect()
     }
 
     pub fn finish(
@@ -181,18 +196,12 @@ impl Report {
         picture: Option<&Path>,
     ) -> Result<(), Box<dyn Error>> {
         let totals = self.totals();
-        if self
-            .rows
-            .iter()
-            .any(|row| row.problem != self.rows[0].problem)
-        {
-            println!("\nAll problems, each as often as it counts:");
-            for (pass, strategy, time, ratio) in &totals {
-                println!(
-                    "{:<16} {strategy:<10} {time:>10.3} ms {ratio:>7.2} / copy",
-                    pass.name()
-                );
-            }
+        if !totals.is_empty() {
+            println!("\nAll problems of a kind, each as often as it counts:");
+        }
+        for total in totals {
+            let ratio = total.time / total.copy;
+            println!("{} {:>10.3} ms {ratio:>7.2} / copy", total.name, total.time);
         }
         if let Some(path) = record {
             fs::write(path, self.csv())?;

@@ -175,7 +175,7 @@ def main() -> None:
     print(head)
     csv = [f"# {head}", "problem,count,pass,contender,median_ms,min_ms,quarter_ms,three_quarter_ms,ratio_to_copy"]
     measure = timer(device)
-    totals: dict[tuple[str, str], float] = {}
+    totals: dict[tuple[str, str, str], float] = {}
     for line, count in lines:
         problem = parse(line, count)
         torch.manual_seed(0)
@@ -202,11 +202,12 @@ def main() -> None:
                   f"{median / copy:7.2f} / copy {bytes_ / median * 1e-6:8.1f} GB/s")
             csv.append(f"{line},{count},{name},{contender},{median:.4f},{own[0]:.4f},{low:.4f},{high:.4f},"
                        f"{median / copy:.3f}")
-            totals[name, contender] = totals.get((name, contender), 0.0) + count * median
+            key = (line.partition(" ")[2], name, contender)
+            totals[key] = totals.get(key, 0.0) + count * median
     if len(lines) > 1:
-        print("\nAll problems, each as often as it counts:")
-        for (name, contender), total in totals.items():
-            print(f"{name:<20} {contender:<8} {total:10.3f} ms")
+        print("\nAll problems of a kind, each as often as it counts:")
+        for (kind, name, contender), total in totals.items():
+            print(f"{kind:<10} {name:<20} {contender:<8} {total:10.3f} ms")
     if arguments.record:
         arguments.record.write_text("\n".join(csv) + "\n")
 
