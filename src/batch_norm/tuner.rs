@@ -158,17 +158,17 @@ impl Tuner {
     /// Every strategy with every tile that is worth a try.
     fn candidates(&self) -> Vec<Tuning> {
         let caps = self.gpu.kernels().caps();
-        let tiles: Vec<Option<Tile>> = if caps.cpu {
-            vec![None]
-        } else {
-            let tile = |workgroup: u32| Tile {
+        let tile = |workgroup: u32, columns| {
+            Some(Tile {
                 workgroup,
                 lanes: caps.lanes.min(workgroup),
-                columns: 1,
-            };
-            [64, 128, 256]
-                .map(|workgroup| Some(tile(workgroup)))
-                .to_vec()
+                columns,
+            })
+        };
+        let tiles = if caps.cpu {
+            vec![None, tile(caps.lanes, 1), tile(caps.lanes, 4)]
+        } else {
+            [64, 128, 256].map(|workgroup| tile(workgroup, 1)).to_vec()
         };
         let both = |strategy| {
             let tuning = move |&tile| Tuning {
