@@ -19,6 +19,9 @@ use crate::gpu::program::{Access, Binding, Dispatch, Field, KernelSpec, Need, Pr
 use crate::shared;
 use crate::shared::walk::{Geometry, Order, Tile, Walk};
 
+/// Rows of columns, at most, that count as few.
+const FEW_ROWS: u32 = 64;
+
 /// The statistics that a plan normalizes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Statistics {
@@ -352,12 +355,28 @@ impl<'a> Pass<'a> {
 
     /// The walks of a kernel that takes the tensor in windows, over as many workgroups as are of use.
     pub fn parts(&self) -> Vec<Geometry> {
+        self.parts_by(self.tile)
+    }
+
+    /// The same for a kernel that reads `x` alone. Of few rows, a processor has all pages at hand, and one column
+    /// a lane, with its blocks of four, is faster than memory in order.
+    pub fn parts_of_stats(&self) -> Vec<Geometry> {
+        let parts = self.parts();
+        let rows = |part: &Geometry| part.item_end - part.item_begin;
+        if parts.iter().any(|part| rows(part) > FEW_ROWS) {
+            return parts;
+        }
+        self.parts_by(Tile {
+            columns: 1,
+            ..self.tile
+        })
+    }
+
+    fn parts_by(&self, tile: Tile) -> Vec<Geometry> {
+        let groups = wanted_groups(self.caps);
         self.windows
             .iter()
-            .map(|window| {
-                self.walk
-                    .geometry(window, self.tile, wanted_groups(self.caps))
-            })
+            .map(|window| self.walk.geometry(window, tile, groups))
             .collect()
     }
 
@@ -524,7 +543,7 @@ fn by_batch(
         Strategy::Resident => dispatches.push(forward_resident::dispatch(&pass, pass.resident())),
         Strategy::Reread => dispatches.push(forward_reread::dispatch(&pass, pass.whole())),
         Strategy::Split => {
-            let parts = pass.parts();
+            let parts = pass.parts_of_stats();
             let chunks = pass.lay_out_partials(&parts, 0, stats::FIELDS);
             let partials = pass.partials_of_parts(&parts);
             dispatches.extend(

@@ -22,7 +22,7 @@ pub fn stats(
     tuning: Tuning,
 ) -> Result<Program<Params>, PlanError> {
     let mut pass = Pass::new(caps, problem, config, tuning, Statistics::Shared)?;
-    let parts = pass.parts();
+    let parts = pass.parts_of_stats();
     let chunks = pass.lay_out_partials(&parts, 0, stats::FIELDS);
     let partials = pass.partials_of_parts(&parts);
     let mut dispatches: Vec<_> = partials
