@@ -3,12 +3,15 @@
 //! Both are checked against wgpu-norm's f64 oracle before they are timed. Times are wall clock from the first call
 //! to the moment the device is done, because burn decides by itself what it submits when.
 
+use std::env;
 use std::error::Error;
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::module::Param;
+use burn::tensor::wgpu::WgpuSetup;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_nn::{BatchNorm, BatchNormConfig as BurnConfig};
 use clap::Parser;
@@ -16,7 +19,7 @@ use wgpu::{Buffer, BufferUsages};
 use wgpu_norm::batch_norm::{BackwardBuffers, BackwardPlan, Step, TrainBuffers, TrainPlan};
 use wgpu_norm::reference::compare::{Bound, within};
 use wgpu_norm::reference::oracle;
-use wgpu_norm::{BatchNormConfig, Gpu, Problem, Shape};
+use wgpu_norm::{BatchNormConfig, Gpu, Layout, Problem, Shape};
 
 #[derive(Parser)]
 #[command(about = "burn's batch normalization beside wgpu-norm's")]
@@ -39,9 +42,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(path) = arguments.record.as_ref().filter(|path| path.exists()) {
         return Err(format!("{} is a record already", path.display()).into());
     }
-    // burn opens the device, with all that its compiler wants, and wgpu-norm is a guest on it.
-    let (device, setup) = Device::wgpu_options().init_with_setup()?;
-    let gpu = Gpu::from_wgpu(setup.device, setup.queue)?;
+    if arguments.rounds == 0 {
+        return Err("there must be a round".into());
+    }
+    let (device, gpu) = open()?;
     let mut csv = format!(
         "# {}\n# wall time, medians of {} rounds\n",
         gpu.adapter_name(),
@@ -57,7 +61,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     for line in &arguments.problems {
         let problem: Problem = line.parse()?;
-        let case = Case::new(problem.shape)?;
+        let shape = problem.shape;
+        // burn's tensors are f32 and channels first here; others would be timed under a name that is not theirs.
+        if problem != Problem::from(shape) || shape.layout() != Layout::ChannelsFirst {
+            return Err(format!("{line}: only f32 and channels first").into());
+        }
+        if shape.spatial().len() != 2 {
+            return Err(format!("{line}: only two spatial extents").into());
+        }
+        let case = Case::new(shape)?;
         let ours = Ours::new(&gpu, &case)?;
         let burn = Burn::new(&device, &case);
         case.check("wgpu-norm", &ours.outcome()?)?;
@@ -124,9 +136,49 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     if let Some(path) = arguments.record {
-        fs::write(path, csv)?;
+        fs::File::create_new(path)?.write_all(csv.as_bytes())?;
     }
     Ok(())
+}
+
+/// One device for both. burn chooses it and opens it with all that its compiler wants, and wgpu-norm is a guest on
+/// it; where `WGPU_ADAPTER_NAME` names an adapter in part, as it does for [`Gpu::open`], it is opened for both.
+fn open() -> Result<(Device, Gpu), Box<dyn Error>> {
+    let options = Device::wgpu_options();
+    let wanted = env::var("WGPU_ADAPTER_NAME").unwrap_or_default();
+    if wanted.is_empty() {
+        let (device, setup) = options.init_with_setup()?;
+        return Ok((device, Gpu::from_wgpu(setup.device, setup.queue)?));
+    }
+    let backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY);
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = backends;
+    let instance = wgpu::Instance::new(descriptor);
+    let names = |adapter: &wgpu::Adapter| {
+        let name = adapter.get_info().name.to_lowercase();
+        name.contains(&wanted.to_lowercase())
+    };
+    let adapter = pollster::block_on(instance.enumerate_adapters(backends))
+        .into_iter()
+        .find(names)
+        .ok_or_else(|| format!("no adapter is named {wanted}"))?;
+    // What burn asks for where it opens the device itself.
+    let request = wgpu::DeviceDescriptor {
+        required_features: adapter.features() - wgpu::Features::MAPPABLE_PRIMARY_BUFFERS,
+        required_limits: adapter.limits(),
+        memory_hints: wgpu::MemoryHints::MemoryUsage,
+        ..Default::default()
+    };
+    let (device, queue) = pollster::block_on(adapter.request_device(&request))?;
+    let gpu = Gpu::from_wgpu(device.clone(), queue.clone())?;
+    let setup = WgpuSetup {
+        backend: adapter.get_info().backend,
+        instance,
+        adapter,
+        device,
+        queue,
+    };
+    Ok((options.setup(setup).init()?, gpu))
 }
 
 /// The input of both, and what both must make of it.
