@@ -164,10 +164,16 @@ impl<'a> Suite<'a> {
                     Err(error) if is_obstacle(error.as_ref()) => continue,
                     plan => plan?,
                 };
+                // What follows the step, if anything does.
+                let mut after = match pass {
+                    Pass::TrainThenRelu => self.relu(),
+                    _ => Vec::new(),
+                }
+                .into_iter();
                 let works = (0..self.tensors.sets.len()).map(|set| {
                     Ok(Work {
                         step: Some(plan.bind(self, set)?),
-                        kernel: (pass == Pass::TrainThenRelu).then(|| self.relu(set)),
+                        kernel: after.next(),
                     })
                 });
                 let works: Vec<Work> = works.collect::<Result<_, Box<dyn Error>>>()?;
@@ -210,7 +216,7 @@ impl<'a> Suite<'a> {
 
     /// Plain copies from x to out, and one that walks tiles as the kernels do on processors.
     fn copies(&self) -> Vec<Contender> {
-        let vectors = (self.tensors.buffer(0, "x").size() / 16) as u32;
+        let vectors = self.vectors();
         // Invocations in a workgroup, and vectors to each of them.
         [(64, 1), (256, 4), (8, vectors.div_ceil(32 * 8))]
             .into_iter()
@@ -219,10 +225,12 @@ impl<'a> Suite<'a> {
                 strategy: format!("{workgroup} x {share}"),
                 scratch: 0,
                 kernels: Vec::new(),
-                works: (0..self.tensors.sets.len())
-                    .map(|set| Work {
+                works: self
+                    .elementwise("copy", &["x", "out"], workgroup, share)
+                    .into_iter()
+                    .map(|kernel| Work {
                         step: None,
-                        kernel: Some(self.kernel("copy", set, &["x", "out"], workgroup, share)),
+                        kernel: Some(kernel),
                     })
                     .collect(),
             })
@@ -230,25 +238,22 @@ impl<'a> Suite<'a> {
     }
 
     /// ReLU over out, as fast as a copy is.
-    fn relu(&self, set: usize) -> Kernel {
-        let vectors = (self.tensors.buffer(0, "x").size() / 16) as u32;
+    fn relu(&self) -> Vec<Kernel> {
         let (workgroup, share) = if self.gpu.kernels().caps().cpu {
-            (8, vectors.div_ceil(32 * 8))
+            (8, self.vectors().div_ceil(32 * 8))
         } else {
             (256, 4)
         };
-        self.kernel("relu", set, &["out"], workgroup, share)
+        self.elementwise("relu", &["out"], workgroup, share)
     }
 
-    /// A kernel of `elementwise.wgsl`.
-    fn kernel(
-        &self,
-        entry: &str,
-        set: usize,
-        names: &[&str],
-        workgroup: u32,
-        share: u32,
-    ) -> Kernel {
+    /// Vectors of 16 bytes in an activation.
+    fn vectors(&self) -> u32 {
+        (self.tensors.buffer(0, "x").size() / 16) as u32
+    }
+
+    /// A kernel of `elementwise.wgsl`, compiled once, on each set of tensors.
+    fn elementwise(&self, entry: &str, names: &[&str], workgroup: u32, share: u32) -> Vec<Kernel> {
         let device = self.gpu.device();
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(entry),
@@ -265,27 +270,28 @@ impl<'a> Suite<'a> {
             },
             cache: None,
         });
-        // The destination is binding 0, a source follows.
-        let entries: Vec<_> = (0..)
-            .zip(names.iter().rev())
-            .map(|(binding, name)| wgpu::BindGroupEntry {
-                binding,
-                resource: self.tensors.buffer(set, name).as_entire_binding(),
-            })
-            .collect();
-        let bindings = device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: None,
-            layout: &pipeline.get_bind_group_layout(0),
-            entries: &entries,
-        });
-        let vectors = (self.tensors.buffer(set, "x").size() / 16) as u32;
-        let groups = vectors.div_ceil(workgroup * share);
+        let groups = self.vectors().div_ceil(workgroup * share);
         let rows = groups.div_ceil(65_535);
-        Kernel {
-            pipeline,
-            bindings,
-            grid: [groups.div_ceil(rows), rows],
-        }
+        let on_set = |set| {
+            // The destination is binding 0, a source follows.
+            let entries: Vec<_> = (0..)
+                .zip(names.iter().rev())
+                .map(|(binding, name)| wgpu::BindGroupEntry {
+                    binding,
+                    resource: self.tensors.buffer(set, name).as_entire_binding(),
+                })
+                .collect();
+            Kernel {
+                pipeline: pipeline.clone(),
+                bindings: device.create_bind_group(&wgpu::BindGroupDescriptor {
+                    label: None,
+                    layout: &pipeline.get_bind_group_layout(0),
+                    entries: &entries,
+                }),
+                grid: [groups.div_ceil(rows), rows],
+            }
+        };
+        (0..self.tensors.sets.len()).map(on_set).collect()
     }
 
     /// Runs once and compares; what is too fast to be right is not timed.
