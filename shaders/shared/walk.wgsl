@@ -39,7 +39,7 @@ struct Geometry {
     // The vectors that are bound in this dispatch.
     vector_begin: u32,
     vector_end: u32,
-    // Vector columns of each lane, `width` apart: COLUMNS.
+    // Vector columns of each lane, `width` apart. Kernels know it as COLUMNS; the plan binds that by it.
     columns: u32,
 }
 

@@ -380,9 +380,24 @@ impl<'a> Pass<'a> {
             .collect()
     }
 
+    /// The dispatches that leave partial results of `fields` vec4 fields in scratch memory, after `head` floats, a
+    /// dispatch for each part, and the parameters of the kernel that combines them.
+    pub fn reduction(
+        &mut self,
+        parts: &[Geometry],
+        head: u32,
+        fields: u64,
+        dispatch: impl Fn(&Self, Params) -> Dispatch<Params>,
+    ) -> (Vec<Dispatch<Params>>, Params) {
+        let chunks = self.lay_out_partials(parts, head, fields);
+        let partials = self.partials_of_parts(parts).into_iter();
+        let dispatches = partials.map(|params| dispatch(self, params)).collect();
+        (dispatches, self.combination(chunks))
+    }
+
     /// Lays out partial results of `fields` vec4 fields in scratch memory, after `head` floats. Returns how
     /// many chunks there are over all windows.
-    pub fn lay_out_partials(&mut self, parts: &[Geometry], head: u32, fields: u64) -> u32 {
+    fn lay_out_partials(&mut self, parts: &[Geometry], head: u32, fields: u64) -> u32 {
         let chunks = parts.iter().map(|part| part.chunks()).sum();
         let columns = self.walk.partial_columns();
         self.params.partials = head;
@@ -394,7 +409,7 @@ impl<'a> Pass<'a> {
     }
 
     /// The parameters of each part: the partials that it writes follow those of the parts before it.
-    pub fn partials_of_parts(&self, parts: &[Geometry]) -> Vec<Params> {
+    fn partials_of_parts(&self, parts: &[Geometry]) -> Vec<Params> {
         parts
             .iter()
             .scan(0, |next, &geometry| {
@@ -544,19 +559,10 @@ fn by_batch(
         Strategy::Reread => dispatches.push(forward_reread::dispatch(&pass, pass.whole())),
         Strategy::Split => {
             let parts = pass.parts_of_stats();
-            let chunks = pass.lay_out_partials(&parts, 0, stats::FIELDS);
-            let partials = pass.partials_of_parts(&parts);
-            dispatches.extend(
-                partials
-                    .into_iter()
-                    .map(|params| stats::dispatch(&pass, params)),
-            );
-            dispatches.push(finalize::dispatch(
-                &pass,
-                finalize::Parts::Scratch,
-                finalize::Outcome::Statistics,
-                pass.combination(chunks),
-            ));
+            let (reduction, params) = pass.reduction(&parts, 0, stats::FIELDS, stats::dispatch);
+            dispatches.extend(reduction);
+            let (parts, outcome) = (finalize::Parts::Scratch, finalize::Outcome::Statistics);
+            dispatches.push(finalize::dispatch(&pass, parts, outcome, params));
             dispatches.extend(pass.normalize(Field::Saved, Destination::Apart));
         }
     }
@@ -624,19 +630,16 @@ pub fn backward(
             let parts = pass.parts();
             if sums {
                 let head = backward_finalize::HEAD_ROWS * pass.walk.channels;
-                let chunks = pass.lay_out_partials(&parts, head, backward_stats::FIELDS);
-                for params in pass.partials_of_parts(&parts) {
-                    dispatches.push(match dx {
-                        Some(dx) if at_once => backward_frozen::dispatch(&pass, dx, params),
-                        _ => backward_stats::dispatch(&pass, params),
-                    });
-                }
+                let dispatch = |pass: &Pass<'_>, params| match dx {
+                    Some(dx) if at_once => backward_frozen::dispatch(pass, dx, params),
+                    _ => backward_stats::dispatch(pass, params),
+                };
+                let (reduction, params) =
+                    pass.reduction(&parts, head, backward_stats::FIELDS, dispatch);
+                dispatches.extend(reduction);
                 if grads || coupled {
-                    dispatches.push(backward_finalize::dispatch(
-                        &pass,
-                        backward_finalize::Outcome::Gradients,
-                        pass.combination(chunks),
-                    ));
+                    let outcome = backward_finalize::Outcome::Gradients;
+                    dispatches.push(backward_finalize::dispatch(&pass, outcome, params));
                 }
             }
             if let Some(dx) = dx.filter(|_| !(sums && at_once)) {

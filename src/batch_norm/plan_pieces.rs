@@ -23,13 +23,7 @@ pub fn stats(
 ) -> Result<Program<Params>, PlanError> {
     let mut pass = Pass::new(caps, problem, config, tuning, Statistics::Shared)?;
     let parts = pass.parts_of_stats();
-    let chunks = pass.lay_out_partials(&parts, 0, stats::FIELDS);
-    let partials = pass.partials_of_parts(&parts);
-    let mut dispatches: Vec<_> = partials
-        .into_iter()
-        .map(|params| stats::dispatch(&pass, params))
-        .collect();
-    let params = pass.combination(chunks);
+    let (mut dispatches, params) = pass.reduction(&parts, 0, stats::FIELDS, stats::dispatch);
     dispatches.push(finalize::dispatch(
         &pass,
         Parts::Scratch,
@@ -99,13 +93,9 @@ pub fn backward_reduce(
 ) -> Result<Program<Params>, PlanError> {
     let mut pass = Pass::new(caps, problem, config, tuning, Statistics::Shared)?;
     let parts = pass.parts();
-    let chunks = pass.lay_out_partials(&parts, 0, backward_stats::FIELDS);
-    let partials = pass.partials_of_parts(&parts);
-    let mut dispatches: Vec<_> = partials
-        .into_iter()
-        .map(|params| backward_stats::dispatch(&pass, params))
-        .collect();
-    let (outcome, params) = (backward_finalize::Outcome::Sums, pass.combination(chunks));
+    let dispatch = backward_stats::dispatch;
+    let (mut dispatches, params) = pass.reduction(&parts, 0, backward_stats::FIELDS, dispatch);
+    let outcome = backward_finalize::Outcome::Sums;
     dispatches.push(backward_finalize::dispatch(&pass, outcome, params));
     let mut fields = vec![
         Field::X,

@@ -99,10 +99,11 @@ impl Tuner {
     ) -> Result<Tuning, Error> {
         let problem = problem.into();
         let gpu = self.gpu.clone();
-        self.choose(&format!("train {problem} {config:?}"), |tuning| {
-            let plan = TrainPlan::with_tuning(gpu.kernels(), problem, config, tuning)?;
-            bind_train(&gpu, &plan, config)
-        })
+        self.choose(
+            &format!("train {problem} {config:?}"),
+            |tuning| TrainPlan::with_tuning(gpu.kernels(), problem, config, tuning),
+            |plans| bind_train(&gpu, plans, config),
+        )
     }
 
     /// The choice for a [`BackwardPlan`] with these options, whose own tuning is not looked at.
@@ -116,40 +117,45 @@ impl Tuner {
         options: BackwardOptions,
     ) -> Result<Tuning, Error> {
         let problem = problem.into();
-        let options = |tuning| BackwardOptions { tuning, ..options };
+        let with = |tuning| BackwardOptions { tuning, ..options };
         let gpu = self.gpu.clone();
-        let key = format!(
-            "backward {problem} {config:?} {:?}",
-            options(Tuning::default())
-        );
-        self.choose(&key, |tuning| {
-            let options = options(tuning);
-            let plan = BackwardPlan::with_options(gpu.kernels(), problem, config, options)?;
-            bind_backward(&gpu, &plan, config, options.dx)
-        })
+        self.choose(
+            &format!(
+                "backward {problem} {config:?} {:?}",
+                with(Tuning::default())
+            ),
+            |tuning| BackwardPlan::with_options(gpu.kernels(), problem, config, with(tuning)),
+            |plans| bind_backward(&gpu, plans, config, options.dx),
+        )
     }
 
-    /// The choice that is remembered for a key and still possible, or the fastest that `bound` can make a step of.
-    fn choose(
+    /// The choice that is remembered for a key and that `plan` still has a plan for, or the fastest of those that
+    /// it has one for, when `bind` has given them memory.
+    fn choose<P>(
         &mut self,
         key: &str,
-        bound: impl Fn(Tuning) -> Result<Step, Error>,
+        plan: impl Fn(Tuning) -> Result<P, PlanError>,
+        bind: impl FnOnce(&[P]) -> Result<Vec<Step>, Error>,
     ) -> Result<Tuning, Error> {
         let key = format!("{}\t{key}", self.device);
         let known = self.choices.get(&key).and_then(|text| read(text));
-        if let Some(tuning) = known.filter(|&tuning| bound(tuning).is_ok()) {
+        if let Some(tuning) = known.filter(|&tuning| plan(tuning).is_ok()) {
             return Ok(tuning);
         }
         // The plan's own choice comes first; if it fails there is no plan.
-        let mut steps = vec![(Tuning::default(), bound(Tuning::default())?)];
+        let mut tunings = vec![Tuning::default()];
+        let mut plans = vec![plan(Tuning::default())?];
         for tuning in self.candidates() {
-            match bound(tuning) {
-                Ok(step) => steps.push((tuning, step)),
-                Err(Error::Plan(PlanError::Strategy { .. } | PlanError::Tile { .. })) => {}
-                Err(error) => return Err(error),
+            match plan(tuning) {
+                Ok(plan) => {
+                    tunings.push(tuning);
+                    plans.push(plan);
+                }
+                Err(PlanError::Strategy { .. } | PlanError::Tile { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
         }
-        let tuning = self.fastest(&steps)?;
+        let tuning = tunings[self.fastest(&bind(&plans)?)?];
         self.choices.insert(key, write(tuning));
         self.save()?;
         Ok(tuning)
@@ -182,11 +188,11 @@ impl Tuner {
 
     /// The fastest, the first where the difference is noise. In every round each runs once, so that what else the
     /// machine does meets all of them.
-    fn fastest(&self, steps: &[(Tuning, Step)]) -> Result<Tuning, Error> {
+    fn fastest(&self, steps: &[Step]) -> Result<usize, Error> {
         let mut repeats = vec![1; steps.len()];
         let mut best = vec![f64::INFINITY; steps.len()];
         for run in 0..=RUNS {
-            for (index, (_, step)) in steps.iter().enumerate() {
+            for (index, step) in steps.iter().enumerate() {
                 let time = self.time(step, repeats[index])?;
                 if run == 0 {
                     let wanted = RUN.as_secs_f64() / time.max(1e-6);
@@ -196,14 +202,13 @@ impl Tuner {
                 }
             }
         }
-        let fastest = (1..steps.len()).fold(0, |fastest, index| {
+        Ok((1..steps.len()).fold(0, |fastest, index| {
             if best[index] < GAIN * best[fastest] {
                 index
             } else {
                 fastest
             }
-        });
-        Ok(steps[fastest].0)
+        }))
     }
 
     /// Seconds.
@@ -280,18 +285,23 @@ fn hash(text: &str) -> u64 {
     })
 }
 
-/// A step on memory of its own.
-fn bind_train(gpu: &Gpu, plan: &TrainPlan, config: &BatchNormConfig) -> Result<Step, Error> {
+/// The plans of one problem on the same memory, which they use one after the other.
+fn bind_train(
+    gpu: &Gpu,
+    plans: &[TrainPlan],
+    config: &BatchNormConfig,
+) -> Result<Vec<Step>, Error> {
+    let plan = &plans[0];
     let buffer = |bytes| gpu.state_buffer("tuner", bytes);
     let some = |bytes: u64| (bytes > 0).then(|| buffer(bytes)).transpose();
-    let (x, y) = (
-        buffer(plan.activation_bytes())?,
-        buffer(plan.activation_bytes())?,
-    );
-    let residual = some(plan.activation_bytes())?.filter(|_| config.epilogue.adds());
+    let activation = || buffer(plan.activation_bytes());
+    let (x, y) = (activation()?, activation()?);
+    let residual = config.epilogue.adds().then(activation).transpose()?;
     let (affine, running) = (some(plan.affine_bytes())?, some(plan.running_bytes())?);
-    let (saved, scratch) = (buffer(plan.saved_bytes())?, buffer(plan.scratch_bytes())?);
-    Ok(plan.bind(&TrainBuffers {
+    let saved = buffer(plan.saved_bytes())?;
+    let scratch = plans.iter().map(TrainPlan::scratch_bytes).max();
+    let scratch = buffer(scratch.unwrap_or(0))?;
+    let buffers = TrainBuffers {
         x: x.slice(..),
         y: y.slice(..),
         residual: residual.as_ref().map(|buffer| buffer.slice(..)),
@@ -299,16 +309,18 @@ fn bind_train(gpu: &Gpu, plan: &TrainPlan, config: &BatchNormConfig) -> Result<S
         running: running.as_ref().map(|buffer| buffer.slice(..)),
         saved: saved.slice(..),
         scratch: Some(scratch.slice(..)),
-    })?)
+    };
+    plans.iter().map(|plan| Ok(plan.bind(&buffers)?)).collect()
 }
 
-/// A step on memory of its own.
+/// The plans of one problem on the same memory, which they use one after the other.
 fn bind_backward(
     gpu: &Gpu,
-    plan: &BackwardPlan,
+    plans: &[BackwardPlan],
     config: &BatchNormConfig,
     dx: Option<Destination>,
-) -> Result<Step, Error> {
+) -> Result<Vec<Step>, Error> {
+    let plan = &plans[0];
     let buffer = |bytes| gpu.state_buffer("tuner", bytes);
     let some = |bytes: u64| (bytes > 0).then(|| buffer(bytes)).transpose();
     let activation = || buffer(plan.activation_bytes());
@@ -319,11 +331,10 @@ fn bind_backward(
     let output = config.epilogue.adds().then(activation).transpose()?;
     let dresidual = config.epilogue.adds().then(activation).transpose()?;
     let (affine, grads) = (some(plan.affine_bytes())?, some(plan.grads_bytes())?);
-    let (statistics, scratch) = (
-        buffer(plan.statistics_bytes())?,
-        buffer(plan.scratch_bytes())?,
-    );
-    Ok(plan.bind(&BackwardBuffers {
+    let statistics = buffer(plan.statistics_bytes())?;
+    let scratch = plans.iter().map(BackwardPlan::scratch_bytes).max();
+    let scratch = buffer(scratch.unwrap_or(0))?;
+    let buffers = BackwardBuffers {
         x: x.slice(..),
         dy: dy.slice(..),
         dx: apart.as_ref().map(|buffer| buffer.slice(..)),
@@ -333,7 +344,8 @@ fn bind_backward(
         dresidual: dresidual.as_ref().map(|buffer| buffer.slice(..)),
         grads: grads.as_ref().map(|buffer| buffer.slice(..)),
         scratch: Some(scratch.slice(..)),
-    })?)
+    };
+    plans.iter().map(|plan| Ok(plan.bind(&buffers)?)).collect()
 }
 
 #[test]
