@@ -10,7 +10,7 @@ use wgpu_norm::batch_norm::{
 };
 use wgpu_norm::reference::compare::{Bound, within};
 use wgpu_norm::reference::oracle::{self, Running};
-use wgpu_norm::{BatchNormConfig, Gpu, Shape};
+use wgpu_norm::{BatchNormConfig, Gpu, PlanError, Shape};
 
 const F32: Bound = Bound::new(4e-6, 4e-6);
 
@@ -327,9 +327,9 @@ fn dispatches_recorded_one_by_one_make_the_step() {
     assert!(whole.iter().any(|&y| y != 0.0));
 }
 
-/// Where the driver has a cache, compiled kernels come to stand in it.
+/// Where the driver has a cache, kernels are compiled through it: a cache of another device is refused.
 #[test]
-fn a_pipeline_cache_is_filled() {
+fn kernels_are_compiled_through_the_cache() {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapters = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::VULKAN));
     let feature = wgpu::Features::PIPELINE_CACHE;
@@ -340,28 +340,39 @@ fn a_pipeline_cache_is_filled() {
         println!("no adapter here has a pipeline cache");
         return;
     };
-    let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
-        required_features: feature,
-        required_limits: Gpu::required_limits(),
-        ..Default::default()
-    }))
-    .unwrap();
-    // SAFETY: there is no data that could be another driver's.
-    #[expect(unsafe_code)]
-    let cache = unsafe {
-        device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
-            label: None,
-            data: None,
-            fallback: false,
-        })
+    let open = || {
+        let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            required_features: feature,
+            required_limits: Gpu::required_limits(),
+            ..Default::default()
+        }))
+        .unwrap();
+        // SAFETY: there is no data that could be another driver's.
+        #[expect(unsafe_code)]
+        let cache = unsafe {
+            device.create_pipeline_cache(&wgpu::PipelineCacheDescriptor {
+                label: None,
+                data: None,
+                fallback: false,
+            })
+        };
+        (device, queue, cache)
     };
+    let (device, queue, own) = open();
+    let (_, _, foreign) = open();
+    let config = BatchNormConfig::new(8);
     let size = |cache: &wgpu::PipelineCache| cache.get_data().map_or(0, |data| data.len());
-    let before = size(&cache);
-    let gpu = Gpu::from_wgpu_with_cache(device, queue, cache.clone()).unwrap();
-    let mut layer = BatchNormConfig::new(8).build(&gpu).unwrap();
+    let before = size(&own);
+
+    let gpu = Gpu::from_wgpu_with_cache(device.clone(), queue.clone(), own.clone()).unwrap();
+    let mut layer = config.build(&gpu).unwrap();
     let x = gpu.tensor(Shape::nc(4, 8), &noise(9, 32)).unwrap();
     let (y, _) = layer.train(&x).unwrap();
     assert_eq!(y.read().unwrap().len(), 32);
     // A driver that compiles when a kernel is first run, as llvmpipe does, has nothing to add.
-    assert!(size(&cache) >= before);
+    assert!(size(&own) >= before);
+
+    let gpu = Gpu::from_wgpu_with_cache(device, queue, foreign).unwrap();
+    let error = TrainPlan::new(gpu.kernels(), Shape::nc(4, 8), &config).unwrap_err();
+    assert!(matches!(error, PlanError::Kernel { .. }), "{error}");
 }
