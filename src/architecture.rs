@@ -147,7 +147,7 @@
 //! | blocks of four where nothing is masked | 1.75 | 2.9 | a tenth of each pass |
 //! | no loop guards, blocks of four backward | 1.65 | 2.4 | compilers see the loops |
 //! | channels last: strips | 3.0 | 7.2 | |
-//! | channels last: rows, constant indices | 1.9 | 2.6 | memory in order, no local arrays |
+//! | channels last: rows, constant indices | 1.9 | 2.7 | memory in order, no local arrays |
 //!
 //! (Ratios to the tuned copy, of 32x64x56x56 in f32.) What did not pay: blocks of eight vectors and fused multiply-adds,
 //! nothing; sums shifted by a running centre, 3 to 4 %, too little for what they add; dropping naga's bounds checks, less
