@@ -1,4 +1,4 @@
-// Combines each channel's partial sums, `width` channels a workgroup.
+// Combines each channel's partial sums, WIDTH channels a workgroup.
 
 #import gather_partials
 #import block_reduce
@@ -16,14 +16,13 @@ fn backward_finalize(
     if !in_grid(work) {
         return;
     }
-    let width = params.geometry.width;
-    let channel = work * width + lane % width;
+    let channel = work * WIDTH + lane % WIDTH;
     var mine = identity();
     if channel < params.geometry.channels {
-        mine = gather_partials(channel, lane / width, WORKGROUP / width);
+        mine = gather_partials(channel, lane / WIDTH, WORKGROUP / WIDTH);
     }
-    let total = block_reduce(lane, mine, width);
-    if lane < width && channel < params.geometry.channels {
+    let total = block_reduce(lane, mine);
+    if lane < WIDTH && channel < params.geometry.channels {
         conclude(channel, total);
     }
 }

@@ -30,7 +30,7 @@ fn backward_reread(
     var totals: array<Partial, COLUMNS>;
     collect_backward(lane_walk, &own, &totals);
     for (var j = 0u; j < COLUMNS; j++) {
-        let total = block_reduce(lane, totals[j], params.geometry.width);
+        let total = block_reduce(lane, totals[j]);
         own[j] = settle_unit_backward(lane_walk, lane, j, own[j], total);
     }
     // The plan takes this kernel only where no vector meets two channels.

@@ -45,7 +45,7 @@ fn backward_resident(
         cursor = cursor_next(cursor);
     }
 
-    let total = block_reduce(lane, sums, params.geometry.width);
+    let total = block_reduce(lane, sums);
     let own = settle_unit_backward(lane_walk, lane, 0u, before, total);
     cursor = cursor_at(lane_walk);
     for (var i = 0u; i < HELD; i++) {

@@ -12,7 +12,7 @@ fn settle_unit_backward(
     known: BackwardCoefficients,
     total: Partial,
 ) -> BackwardCoefficients {
-    if lane < params.geometry.width && has_values(walk, j) {
+    if lane < WIDTH && has_values(walk, j) {
         let unit_channels = channels(walk, j);
         settle_backward(unit_channels.x, total, 0u);
         if !UNIT_IS_CHANNEL {

@@ -28,8 +28,8 @@ fn backward_stats(
     var totals: array<Partial, COLUMNS>;
     collect_backward(lane_walk, &own, &totals);
     for (var j = 0u; j < COLUMNS; j++) {
-        let total = block_reduce(lane, totals[j], params.geometry.width);
-        if lane < params.geometry.width && has_values(lane_walk, j) {
+        let total = block_reduce(lane, totals[j]);
+        if lane < WIDTH && has_values(lane_walk, j) {
             store_partial(lane_walk, j, total);
         }
     }

@@ -1,4 +1,4 @@
-// Combines the parts of each channel's moments, `width` channels a workgroup.
+// Combines the parts of each channel's moments, WIDTH channels a workgroup.
 
 #import parts
 #import block_reduce
@@ -14,14 +14,13 @@ fn finalize(
     if !in_grid(work) {
         return;
     }
-    let width = params.geometry.width;
-    let channel = work * width + lane % width;
+    let channel = work * WIDTH + lane % WIDTH;
     var mine = identity();
     if channel < params.geometry.channels {
-        mine = gather(channel, lane / width, WORKGROUP / width);
+        mine = gather(channel, lane / WIDTH, WORKGROUP / WIDTH);
     }
-    let total = block_reduce(lane, mine, width);
-    if lane < width && channel < params.geometry.channels {
+    let total = block_reduce(lane, mine);
+    if lane < WIDTH && channel < params.geometry.channels {
         conclude(channel, total);
     }
 }

@@ -25,7 +25,7 @@ fn forward_reread(
     var own: array<Coefficients, COLUMNS>;
     collect(lane_walk, &totals);
     for (var j = 0u; j < COLUMNS; j++) {
-        let total = block_reduce(lane, totals[j], params.geometry.width);
+        let total = block_reduce(lane, totals[j]);
         own[j] = settle_unit(lane_walk, lane, j, total);
     }
     // The plan takes this kernel only where no vector meets two channels.

@@ -53,7 +53,7 @@ fn forward_resident(
     }
     let moments = Partial(pivot, offset, m2, vec4(f32(mine)));
 
-    let total = block_reduce(lane, moments, params.geometry.width);
+    let total = block_reduce(lane, moments);
     let own = settle_unit(lane_walk, lane, 0u, total);
     cursor = cursor_at(lane_walk);
     for (var i = 0u; i < HELD; i++) {

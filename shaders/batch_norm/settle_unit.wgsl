@@ -8,7 +8,7 @@
 fn settle_unit(walk: Walk, lane: u32, j: u32, total: Partial) -> Coefficients {
     let statistics = statistics_of(total);
     let unit_channels = channels(walk, j);
-    if lane < params.geometry.width && has_values(walk, j) {
+    if lane < WIDTH && has_values(walk, j) {
         settle(unit_channels.x, total, statistics, 0u);
         if !UNIT_IS_CHANNEL {
             settle(unit_channels.y, total, statistics, 1u);

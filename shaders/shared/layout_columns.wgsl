@@ -32,7 +32,7 @@ fn cursor_next(cursor: Cursor) -> Cursor {
 }
 
 fn vector_column(walk: Walk, j: u32) -> u32 {
-    return (walk.unit * COLUMNS + j) * params.geometry.width + walk.column;
+    return (walk.unit * COLUMNS + j) * WIDTH + walk.column;
 }
 
 // Which component of a row of partial results the lane's first is: each component has one.
@@ -45,7 +45,7 @@ fn has_values(walk: Walk, j: u32) -> bool {
 }
 
 fn place(walk: Walk, cursor: Cursor, j: u32) -> Place {
-    let vector = cursor.vector + j * params.geometry.width;
+    let vector = cursor.vector + j * WIDTH;
     // Of a lane that walks at all, the first column has values.
     let there = COLUMNS == 1u || has_values(walk, j);
     if !MASKED {

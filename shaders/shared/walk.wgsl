@@ -13,6 +13,9 @@
 // is false, every place within a lane's tile is four values of the lane's own channels.
 override MASKED: bool = true;
 
+// Lanes across, a power of two.
+override WIDTH: u32 = 1;
+
 struct Geometry {
     channels: u32,
     // N * C * S
@@ -25,7 +28,7 @@ struct Geometry {
     // The items of this dispatch.
     item_begin: u32,
     item_end: u32,
-    // Lanes across, a power of two.
+    // Kernels know it as WIDTH.
     width: u32,
     // Rows of lanes that walk one tile together.
     step: u32,
@@ -39,7 +42,7 @@ struct Geometry {
     // The vectors that are bound in this dispatch.
     vector_begin: u32,
     vector_end: u32,
-    // Vector columns of each lane, `width` apart. Kernels know it as COLUMNS; the plan binds that by it.
+    // Vector columns of each lane, WIDTH apart. Kernels know it as COLUMNS.
     columns: u32,
 }
 
@@ -66,13 +69,13 @@ fn in_grid(work: u32) -> bool {
 // The lane's share, before `layout` has looked whether there are values at its place across.
 fn share(work: u32, lane: u32) -> Walk {
     let chunk = work / params.geometry.units;
-    let row = lane / params.geometry.width;
+    let row = lane / WIDTH;
     let chunk_begin = params.geometry.item_begin + chunk * params.geometry.chunk;
     let tile_begin = chunk_begin + row / params.geometry.step * params.geometry.tile;
     return Walk(
         work % params.geometry.units,
         chunk,
-        lane % params.geometry.width,
+        lane % WIDTH,
         tile_begin + row % params.geometry.step,
         min(
             tile_begin + params.geometry.tile,

@@ -182,7 +182,7 @@ pub fn cases() -> Vec<Case> {
                     turn += 1;
                     // The turns come to every combination of two settings, on one shape or another.
                     let basic = plain && mode.is_basic() && (max_binding > 1024 || turn % 4 == 0);
-                    if basic || turn % 97 == 0 {
+                    if basic || turn % 293 == 0 {
                         cases.push(Case {
                             shape,
                             dtype,

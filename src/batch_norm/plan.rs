@@ -19,9 +19,6 @@ use crate::gpu::program::{Access, Binding, Dispatch, Field, KernelSpec, Need, Pr
 use crate::shared;
 use crate::shared::walk::{Geometry, Order, Tile, Walk};
 
-/// Rows of columns, at most, that count as few.
-const FEW_ROWS: u32 = 64;
-
 /// The statistics that a plan normalizes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Statistics {
@@ -310,6 +307,7 @@ impl<'a> Pass<'a> {
                         (self.walk.masked || self.windows.len() > 1).into(),
                     ),
                     ("FROZEN", (self.statistics == Statistics::Frozen).into()),
+                    ("WIDTH", params.geometry.width),
                 ],
             },
             groups: params.geometry.groups(),
@@ -355,28 +353,10 @@ impl<'a> Pass<'a> {
 
     /// The walks of a kernel that takes the tensor in windows, over as many workgroups as are of use.
     pub fn parts(&self) -> Vec<Geometry> {
-        self.parts_by(self.tile)
-    }
-
-    /// The same for a kernel that reads `x` alone. Of few rows, a processor has all pages at hand, and one column
-    /// a lane, with its blocks of four, is faster than memory in order.
-    pub fn parts_of_stats(&self) -> Vec<Geometry> {
-        let parts = self.parts();
-        let rows = |part: &Geometry| part.item_end - part.item_begin;
-        if parts.iter().any(|part| rows(part) > FEW_ROWS) {
-            return parts;
-        }
-        self.parts_by(Tile {
-            columns: 1,
-            ..self.tile
-        })
-    }
-
-    fn parts_by(&self, tile: Tile) -> Vec<Geometry> {
         let groups = wanted_groups(self.caps);
         self.windows
             .iter()
-            .map(|window| self.walk.geometry(window, tile, groups))
+            .map(|window| self.walk.geometry(window, self.tile, groups))
             .collect()
     }
 
@@ -558,7 +538,7 @@ fn by_batch(
         Strategy::Resident => dispatches.push(forward_resident::dispatch(&pass, pass.resident())),
         Strategy::Reread => dispatches.push(forward_reread::dispatch(&pass, pass.whole())),
         Strategy::Split => {
-            let parts = pass.parts_of_stats();
+            let parts = pass.parts();
             let (reduction, params) = pass.reduction(&parts, 0, stats::FIELDS, stats::dispatch);
             dispatches.extend(reduction);
             let (parts, outcome) = (finalize::Parts::Scratch, finalize::Outcome::Statistics);

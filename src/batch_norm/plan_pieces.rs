@@ -22,7 +22,7 @@ pub fn stats(
     tuning: Tuning,
 ) -> Result<Program<Params>, PlanError> {
     let mut pass = Pass::new(caps, problem, config, tuning, Statistics::Shared)?;
-    let parts = pass.parts_of_stats();
+    let parts = pass.parts();
     let (mut dispatches, params) = pass.reduction(&parts, 0, stats::FIELDS, stats::dispatch);
     dispatches.push(finalize::dispatch(
         &pass,

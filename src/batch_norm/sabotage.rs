@@ -25,13 +25,13 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant(
         "block_reduce",
-        "half >= width",
-        "half > width",
+        "half >= WIDTH",
+        "half > WIDTH",
         "the last level is skipped",
     ),
     Mutant(
         "block_reduce",
-        "lane % width",
+        "lane % WIDTH",
         "0u",
         "every column gets the first one's total",
     ),
@@ -139,7 +139,7 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant(
         "layout_columns",
-        "cursor.vector + j * params.geometry.width",
+        "cursor.vector + j * WIDTH",
         "cursor.vector",
         "a lane's columns are all the first",
     ),

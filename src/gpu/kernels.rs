@@ -172,14 +172,19 @@ fn compile(
         label: Some(spec.name),
         source: wgpu::ShaderSource::Wgsl(text.into()),
     };
+    let vulkan = device.adapter_info().backend == wgpu::Backend::Vulkan;
     let checks = wgpu::ShaderRuntimeChecks {
-        // A counter in every loop keeps drivers from unrolling short ones; see the architecture page.
+        // A counter in every loop, and an index that is clamped to its array, keep drivers from unrolling short
+        // loops; see the architecture page. Vulkan drivers check what goes to buffers themselves.
         force_loop_bounding: false,
+        bounds_checks: !vulkan,
         ..wgpu::ShaderRuntimeChecks::checked()
     };
-    // SAFETY: all that is left out is the guard against loops without end. The crate's loops count up to a
-    // number that their dispatch fixes, by steps that plans make at least one, or halve a number down to one.
-    // Indices are still checked.
+    // SAFETY: the crate's loops count up to a number that their dispatch fixes, by steps that plans make at least
+    // one, or halve a number down to one, so that none is without end. Local arrays are indexed by loops over
+    // their constant length, workgroup arrays by lanes of a workgroup of that size. wgpu enables
+    // `robustBufferAccess` on all Vulkan devices, so that a wrong index cannot leave a buffer that is bound;
+    // `bind` has checked that the bound ones are large enough for every index of a right one.
     #[expect(unsafe_code)]
     let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
     let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
