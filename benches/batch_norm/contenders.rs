@@ -14,6 +14,10 @@ use wgpu_norm::{BatchNormConfig, Dtype, Gpu, PlanError, Problem};
 
 use crate::tensors::Tensors;
 
+/// How the benchmark's kernels address memory: as plain shaders do, and in words of 64 bits.
+const PLAIN: &str = include_str!("../../shaders/shared/element_f32.wgsl");
+const WIDE: &str = include_str!("../../shaders/shared/element_f32_wide.wgsl");
+
 /// What is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Pass {
@@ -214,19 +218,28 @@ impl<'a> Suite<'a> {
         })
     }
 
-    /// Plain copies from x to out, and one that walks tiles as the kernels do on processors.
+    /// Plain copies from x to out, and one that walks tiles as the kernels do on processors, in the words that they
+    /// use there.
     fn copies(&self) -> Vec<Contender> {
-        let vectors = self.vectors();
+        let tuned = (8, self.vectors().div_ceil(32 * 8));
         // Invocations in a workgroup, and vectors to each of them.
-        [(64, 1), (256, 4), (8, vectors.div_ceil(32 * 8))]
+        let mut shapes = vec![(PLAIN, 64, 1), (PLAIN, 256, 4), (PLAIN, tuned.0, tuned.1)];
+        if self.gpu.kernels().caps().wide_words {
+            shapes.push((WIDE, tuned.0, tuned.1));
+        }
+        shapes
             .into_iter()
-            .map(|(workgroup, share)| Contender {
+            .map(|(words, workgroup, share)| Contender {
                 pass: Pass::Copy,
-                strategy: format!("{workgroup} x {share}"),
+                strategy: if words == WIDE {
+                    format!("{workgroup} x {share} u64")
+                } else {
+                    format!("{workgroup} x {share}")
+                },
                 scratch: 0,
                 kernels: Vec::new(),
                 works: self
-                    .elementwise("copy", &["x", "out"], workgroup, share)
+                    .elementwise("copy", words, &["x", "out"], workgroup, share)
                     .into_iter()
                     .map(|kernel| Work {
                         step: None,
@@ -239,12 +252,14 @@ impl<'a> Suite<'a> {
 
     /// ReLU over out, as fast as a copy is.
     fn relu(&self) -> Vec<Kernel> {
-        let (workgroup, share) = if self.gpu.kernels().caps().cpu {
+        let caps = self.gpu.kernels().caps();
+        let (workgroup, share) = if caps.cpu {
             (8, self.vectors().div_ceil(32 * 8))
         } else {
             (256, 4)
         };
-        self.elementwise("relu", &["out"], workgroup, share)
+        let words = if caps.wide_words { WIDE } else { PLAIN };
+        self.elementwise("relu", words, &["out"], workgroup, share)
     }
 
     /// Vectors of 16 bytes in an activation.
@@ -253,11 +268,19 @@ impl<'a> Suite<'a> {
     }
 
     /// A kernel of `elementwise.wgsl`, compiled once, on each set of tensors.
-    fn elementwise(&self, entry: &str, names: &[&str], workgroup: u32, share: u32) -> Vec<Kernel> {
+    fn elementwise(
+        &self,
+        entry: &str,
+        words: &str,
+        names: &[&str],
+        workgroup: u32,
+        share: u32,
+    ) -> Vec<Kernel> {
         let device = self.gpu.device();
+        let text = format!("{words}\n{}", include_str!("elementwise.wgsl"));
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(entry),
-            source: wgpu::ShaderSource::Wgsl(include_str!("elementwise.wgsl").into()),
+            source: wgpu::ShaderSource::Wgsl(text.into()),
         });
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(entry),

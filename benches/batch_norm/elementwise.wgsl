@@ -1,11 +1,12 @@
 // The yardstick: a copy in vectors of 16 bytes, SHARE of them to each invocation. And a ReLU of the same make,
-// to follow where nothing is fused.
+// to follow where nothing is fused. One of the library's files for f32 stands before this one, and says in which
+// words memory is addressed.
 
 override WORKGROUP: u32 = 64;
 override SHARE: u32 = 1;
 
-@group(0) @binding(0) var<storage, read_write> destination: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> source: array<vec4<f32>>;
+@group(0) @binding(0) var<storage, read_write> destination: array<StorageVector>;
+@group(0) @binding(1) var<storage, read> source: array<StorageVector>;
 
 struct Share {
     begin: u32,
@@ -37,6 +38,6 @@ fn relu(
 ) {
     let mine = share(group, groups, lane);
     for (var i = mine.begin; i < mine.end; i += WORKGROUP) {
-        destination[i] = max(destination[i], vec4(0.0));
+        destination[i] = encode(max(decode(destination[i]), vec4(0.0)));
     }
 }

@@ -255,6 +255,8 @@ impl Case {
     pub fn program(&self, caps: &Caps) -> Option<Program<Params>> {
         let caps = Caps {
             max_binding: self.max_binding,
+            // The tile for processors goes with the words for them.
+            wide_words: caps.wide_words && self.tuning.tile == Some(TILES[0]),
             ..*caps
         };
         let problem = Problem::new(self.shape, self.dtype);
@@ -881,6 +883,7 @@ pub fn kernel(name: &str) {
 /// The properties of a device that plans without one are made for.
 pub const CAPS: Caps = Caps {
     cpu: true,
+    wide_words: true,
     lanes: 8,
     max_workgroup: 256,
     max_groups: 65_535,

@@ -279,6 +279,7 @@ impl<'a> Pass<'a> {
         bindings: Vec<Binding>,
     ) -> Dispatch<Params> {
         let element = match self.problem.dtype {
+            Dtype::F32 if self.caps.wide_words => "element_f32_wide",
             Dtype::F32 => "element_f32",
             Dtype::F16 => "element_f16",
             Dtype::Bf16 => "element_bf16",

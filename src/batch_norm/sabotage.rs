@@ -288,6 +288,18 @@ const MUTANTS: &[Mutant] = &[
         "the residual's gradient is not cut off",
     ),
     Mutant(
+        "element_f32_wide",
+        "bits.yw",
+        "bits.xz",
+        "of four values, two are written twice",
+    ),
+    Mutant(
+        "element_f32_wide",
+        "vec4(low.x, high.x, low.y, high.y)",
+        "vec4(low.x, low.y, high.x, high.y)",
+        "the halves of words are mixed up",
+    ),
+    Mutant(
         "element_f16",
         " + vec4(0xfffu)",
         "",

@@ -31,7 +31,7 @@ fn variants() -> Vec<(String, Dispatch<Params>)> {
 }
 
 fn validate(module: &naga::Module) -> Result<naga::valid::ModuleInfo, String> {
-    Validator::new(ValidationFlags::all(), Capabilities::empty())
+    Validator::new(ValidationFlags::all(), Capabilities::SHADER_INT64)
         .validate(module)
         .map_err(|e| e.emit_to_string(""))
 }
@@ -72,7 +72,13 @@ fn every_kernel_validates_and_translates_to_every_backend() {
         };
         back::msl::write_string(&module, &info, &msl, &back::msl::PipelineOptions::default())
             .unwrap_or_else(|e| panic!("{kernel:?}: MSL: {e}"));
+        let wide = kernel.choices.contains(&("element", "element_f32_wide"));
         let hlsl = back::hlsl::Options {
+            shader_model: if wide {
+                back::hlsl::ShaderModel::V6_0
+            } else {
+                back::hlsl::ShaderModel::V5_1
+            },
             fake_missing_bindings: true,
             ..Default::default()
         };

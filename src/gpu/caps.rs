@@ -7,6 +7,9 @@ use crate::error::PlanError;
 pub struct Caps {
     /// A software adapter: workgroups are dear, memory is cached, lanes run one group after another.
     pub cpu: bool,
+    /// Whether kernels address f32 activations in words of 64 bits: for software adapters, which load and store
+    /// word by word, on devices with [`wgpu::Features::SHADER_INT64`].
+    pub wide_words: bool,
     /// Invocations that the hardware runs together.
     pub lanes: u32,
     /// The most invocations in a workgroup.
@@ -90,8 +93,10 @@ impl Caps {
             .max_compute_invocations_per_workgroup
             .min(limits.max_compute_workgroup_size_x)
             .min(256);
+        let cpu = info.device_type == wgpu::DeviceType::Cpu;
         Ok(Self {
-            cpu: info.device_type == wgpu::DeviceType::Cpu,
+            cpu,
+            wide_words: cpu && device.features().contains(wgpu::Features::SHADER_INT64),
             lanes: match info.subgroup_min_size {
                 // Metal and browsers do not say.
                 0 => 32,

@@ -15,7 +15,8 @@ pub struct Gpu {
 
 impl Gpu {
     /// Opens the most capable adapter, or the one that `WGPU_ADAPTER_NAME` names in part, with all that it
-    /// offers: its own limits, and timestamps where it has them. `WGPU_BACKEND` narrows the backends.
+    /// offers: its own limits, and timestamps and integers of 64 bits where it has them. `WGPU_BACKEND` narrows the
+    /// backends.
     ///
     /// # Errors
     /// [`GpuError::NoAdapter`], [`GpuError::AdapterName`] or [`GpuError::NoDevice`], which say what was
@@ -39,7 +40,8 @@ impl Gpu {
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("wgpu_norm"),
-                required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+                required_features: adapter.features()
+                    & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_INT64),
                 required_limits: adapter.limits(),
                 ..Default::default()
             })

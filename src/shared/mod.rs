@@ -17,7 +17,8 @@ use crate::gpu::compose::{Source, sources};
 
 /// The declarations that every norm shares.
 pub const SOURCES: &[Source] = sources!("shared":
-    block_reduce, columns_1, columns_16, columns_2, columns_4, columns_8, element_bf16, element_f16, element_f32, held_16, held_32, held_4, held_8,
+    block_reduce, columns_1, columns_16, columns_2, columns_4, columns_8, element_bf16, element_f16, element_f32, element_f32_wide,
+    held_16, held_32, held_4, held_8,
     layout_columns, layout_planes, moments, relu, slot_channel, slot_columns,
     sums, walk, workgroup,
 );
