@@ -2,11 +2,15 @@
 
 #import walk
 
+// What a plan decides is a constant, so that nothing is left of its branches; numbers are in the uniform.
+override FLAGS: u32 = 0;
 const HAS_WEIGHT = 1u;
 const HAS_BIAS = 2u;
 const TRACK = 4u;
 const CUMULATIVE = 8u;
+// The parameters' gradients are wanted.
 const PARAMETERS = 16u;
+// They are added to what is there.
 const ACCUMULATE = 32u;
 
 // The statistics are the running ones (mean, variance), not a batch's (mean, inv_std, residual).
@@ -14,7 +18,7 @@ override FROZEN: bool = false;
 
 struct Params {
     geometry: Geometry,
-    // HAS_WEIGHT and the like. PARAMETERS: their gradients are wanted; ACCUMULATE: added to what is there.
+    // Kernels know them as FLAGS.
     flags: u32,
     eps: f32,
     momentum: f32,
@@ -39,5 +43,5 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 
 fn has(flag: u32) -> bool {
-    return (params.flags & flag) != 0u;
+    return (FLAGS & flag) != 0u;
 }

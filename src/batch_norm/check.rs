@@ -181,7 +181,9 @@ pub fn cases() -> Vec<Case> {
                     let plain = dtype == Dtype::F32 && epilogue == Epilogue::Identity;
                     turn += 1;
                     // The turns come to every combination of two settings, on one shape or another.
-                    let basic = plain && mode.is_basic() && (max_binding > 1024 || turn % 4 == 0);
+                    let often = config == options[0] || turn % 7 == 0;
+                    let basic =
+                        plain && mode.is_basic() && often && (max_binding > 1024 || turn % 4 == 0);
                     if basic || turn % 293 == 0 {
                         cases.push(Case {
                             shape,
@@ -877,12 +879,13 @@ pub fn kernel(name: &str) {
             checked += 1;
         }
     }
-    assert!(checked > 50, "{name}: only {checked} dispatches");
+    assert!(checked > 15, "{name}: only {checked} dispatches");
 }
 
 /// The properties of a device that plans without one are made for.
 pub const CAPS: Caps = Caps {
     cpu: true,
+    cores: 8,
     wide_words: true,
     lanes: 8,
     max_workgroup: 256,
@@ -907,7 +910,7 @@ fn chained_twins_agree_with_the_oracle() {
             .unwrap();
         checked += 1;
     }
-    assert!(checked > 4000, "only {checked} cases");
+    assert!(checked > 2000, "only {checked} cases");
 }
 
 #[test]
@@ -920,5 +923,5 @@ fn programs_on_the_device_agree_with_the_oracle() {
             checked += 1;
         }
     }
-    assert!(checked > 4000, "only {checked} cases");
+    assert!(checked > 2000, "only {checked} cases");
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::config::BatchNormConfig;
 use super::options::{BackwardOptions, Destination, Epilogue, EvalOptions, ParameterGradients};
-use super::params::{ACCUMULATE, PARAMETERS, Params};
+use super::params::{ACCUMULATE, CUMULATIVE, HAS_BIAS, HAS_WEIGHT, PARAMETERS, Params, TRACK};
 use super::tuning::{Strategy, Tuning, wanted_groups};
 use super::{
     SOURCES, backward_finalize, backward_frozen, backward_normalize, backward_reread,
@@ -309,6 +309,7 @@ impl<'a> Pass<'a> {
                     ),
                     ("FROZEN", (self.statistics == Statistics::Frozen).into()),
                     ("WIDTH", params.geometry.width),
+                    ("FLAGS", params.flags & flags_of(&bindings)),
                 ],
             },
             groups: params.geometry.groups(),
@@ -477,6 +478,20 @@ impl<'a> Pass<'a> {
             needs,
         })
     }
+}
+
+/// The flags that a kernel can ask for: those about buffers that it binds. Where others differ, it is the same kernel.
+fn flags_of(bindings: &[Binding]) -> u32 {
+    let about = |field, flags| {
+        let bound = bindings.iter().any(|binding| binding.field == Some(field));
+        if bound { flags } else { 0 }
+    };
+    about(Field::Affine, HAS_WEIGHT | HAS_BIAS)
+        | about(Field::Running, TRACK | CUMULATIVE)
+        | about(
+            Field::Grads,
+            HAS_WEIGHT | HAS_BIAS | PARAMETERS | ACCUMULATE,
+        )
 }
 
 /// Normalizes by the batch's own statistics, and saves them.

@@ -140,7 +140,8 @@ impl Tuning {
     }
 }
 
-/// The workgroups that a pass over memory is spread over, if its units leave the choice.
+/// The workgroups that a pass over memory is spread over, if its units leave the choice: enough to be shared out
+/// evenly. Each leaves partial results to be combined.
 pub(crate) fn wanted_groups(caps: &Caps) -> u32 {
-    if caps.cpu { 32 } else { 1024 }
+    if caps.cpu { 4 * caps.cores } else { 1024 }
 }

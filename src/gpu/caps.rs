@@ -1,5 +1,7 @@
 //! What a device can do, as far as plans depend on it.
 
+use std::thread;
+
 use crate::error::PlanError;
 
 /// The properties of a device that a plan is a function of.
@@ -7,6 +9,8 @@ use crate::error::PlanError;
 pub struct Caps {
     /// A software adapter: workgroups are dear, memory is cached, lanes run one group after another.
     pub cpu: bool,
+    /// Processor cores, if it is one.
+    pub cores: u32,
     /// Whether kernels address f32 activations in words of 64 bits: for software adapters, which load and store
     /// word by word, on devices with [`wgpu::Features::SHADER_INT64`].
     pub wide_words: bool,
@@ -96,6 +100,7 @@ impl Caps {
         let cpu = info.device_type == wgpu::DeviceType::Cpu;
         Ok(Self {
             cpu,
+            cores: thread::available_parallelism().map_or(1, |n| n.get().min(64) as u32),
             wide_words: cpu && device.features().contains(wgpu::Features::SHADER_INT64),
             lanes: match info.subgroup_min_size {
                 // Metal and browsers do not say.
