@@ -4,7 +4,7 @@
 #import block_reduce
 #import outcome
 
-@group(0) @binding(1) var<storage, read_write> scratch: array<f32>;
+@group(0) @binding(1) var<storage, read_write> scratch: array<Entry>;
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_finalize(

@@ -9,7 +9,7 @@
 @group(0) @binding(1) var<storage, read> x: array<StorageVector>;
 @group(0) @binding(3) var<storage, read> statistics: array<f32>;
 @group(0) @binding(4) var<storage, read> affine: array<f32>;
-@group(0) @binding(5) var<storage, read_write> scratch: array<f32>;
+@group(0) @binding(5) var<storage, read_write> scratch: array<Entry>;
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_frozen(

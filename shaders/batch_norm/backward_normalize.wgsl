@@ -9,16 +9,19 @@
 @group(0) @binding(3) var<storage, read> statistics: array<f32>;
 @group(0) @binding(4) var<storage, read> affine: array<f32>;
 
-// Frozen statistics need no means, and nobody has left any.
-fn means(row: u32, channels: vec4<u32>) -> vec4<f32> {
-    if FROZEN {
-        return vec4(0.0);
-    }
-    return mean_row(row, channels);
+// Of dy and of x_hat * dy.
+struct Means {
+    dy: vec4<f32>,
+    x_hat_dy: vec4<f32>,
 }
 
 fn known_coefficients(channels: vec4<u32>) -> BackwardCoefficients {
-    return coupled(known(channels), means(0u, channels), means(1u, channels));
+    // Frozen statistics need no means, and nobody has left any.
+    var means = Means(vec4(0.0), vec4(0.0));
+    if !FROZEN {
+        means = means_of(channels);
+    }
+    return coupled(known(channels), means.dy, means.x_hat_dy);
 }
 
 @compute @workgroup_size(WORKGROUP)

@@ -1,14 +1,20 @@
-// The means that dx needs, as the pass before left them at the head of scratch memory.
+// The means that dx needs, as the pass before left them at the head of scratch memory: pairs, channel by channel.
 
 #import params
 #import layout
 
-@group(0) @binding(5) var<storage, read> scratch: array<f32>;
+@group(0) @binding(5) var<storage, read> scratch: array<vec2<f32>>;
 
-fn mean_row(row: u32, channels: vec4<u32>) -> vec4<f32> {
-    let at = channels + row * params.geometry.channels;
+fn means_of(channels: vec4<u32>) -> Means {
+    let first = scratch[channels.x];
     if UNIT_IS_CHANNEL {
-        return vec4(scratch[at.x]);
+        return Means(first.xxxx, first.yyyy);
     }
-    return vec4(scratch[at.x], scratch[at.y], scratch[at.z], scratch[at.w]);
+    let second = scratch[channels.y];
+    let third = scratch[channels.z];
+    let fourth = scratch[channels.w];
+    return Means(
+        vec4(first.x, second.x, third.x, fourth.x),
+        vec4(first.y, second.y, third.y, fourth.y),
+    );
 }

@@ -13,6 +13,7 @@ fn sum_row(row: u32, channels: vec4<u32>) -> vec4<f32> {
     return vec4(sums[at.x], sums[at.y], sums[at.z], sums[at.w]);
 }
 
-fn mean_row(row: u32, channels: vec4<u32>) -> vec4<f32> {
-    return sum_row(row, channels) / max(sum_row(2u, channels), vec4(1.0));
+fn means_of(channels: vec4<u32>) -> Means {
+    let count = max(sum_row(2u, channels), vec4(1.0));
+    return Means(sum_row(0u, channels) / count, sum_row(1u, channels) / count);
 }

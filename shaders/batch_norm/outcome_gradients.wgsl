@@ -1,5 +1,5 @@
 // What a channel's sums become: the gradients of weight and bias, and at the head of scratch memory the means that
-// dx needs, the rows [mean_g: C] [mean_x_hat_g: C].
+// dx needs, an entry for each channel.
 
 #import backward_settle
 
@@ -7,6 +7,5 @@
 
 fn conclude(channel: u32, total: Partial) {
     settle_backward(channel, total, 0u);
-    scratch[channel] = total.dy.x * params.inverse_count;
-    scratch[params.geometry.channels + channel] = total.x_hat_dy.x * params.inverse_count;
+    scratch[channel] = entries_of(total)[0] * params.inverse_count;
 }

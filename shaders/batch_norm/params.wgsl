@@ -25,10 +25,10 @@ struct Params {
     // N * S, the values of a channel, and its reciprocal.
     count: f32,
     inverse_count: f32,
-    // Where the partials begin in scratch memory, in floats.
+    // Where the partials begin in scratch memory, in entries.
     partials: u32,
-    // The vector columns that have a partial in each chunk.
-    partial_columns: u32,
+    // The components that have an entry in each chunk.
+    partial_components: u32,
     // The chunk of partials that this dispatch writes first, or the number of them, or of sets, that it reads.
     partial_chunk: u32,
     // For reading partials: the neighbouring components of one channel, and how often a channel

@@ -1,12 +1,9 @@
-// Where partial results stand in scratch memory: chunk by chunk, and in a chunk column by column, each
-// of them the vec4 fields of a Partial one after the other.
+// Where partial results stand in scratch memory: chunk by chunk, an entry for each component that has one.
 
 #import params
 #import monoid
 
-const PARTIAL_FLOATS = 4u * FIELDS;
-
-// The first float of the partial of a chunk and a vector column.
-fn partial_at(chunk: u32, column: u32) -> u32 {
-    return params.partials + (chunk * params.partial_columns + column) * PARTIAL_FLOATS;
+// The entry of a chunk and a component.
+fn entry_at(chunk: u32, component: u32) -> u32 {
+    return params.partials + chunk * params.partial_components + component;
 }

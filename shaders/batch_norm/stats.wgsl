@@ -5,7 +5,7 @@
 #import store_partial
 
 @group(0) @binding(1) var<storage, read> x: array<StorageVector>;
-@group(0) @binding(2) var<storage, read_write> scratch: array<f32>;
+@group(0) @binding(2) var<storage, read_write> scratch: array<Entry>;
 
 @compute @workgroup_size(WORKGROUP)
 fn stats(

@@ -35,7 +35,7 @@ fn vector_column(walk: Walk, j: u32) -> u32 {
     return (walk.unit * COLUMNS + j) * WIDTH + walk.column;
 }
 
-// Which component of a row of partial results the lane's first is: each component has one.
+// Which component of a chunk of partial results the lane's first is: each component has one.
 fn partial_component(walk: Walk, j: u32) -> u32 {
     return 4u * vector_column(walk, j);
 }

@@ -66,7 +66,7 @@ fn place(walk: Walk, cursor: Cursor, j: u32) -> Place {
     );
 }
 
-// Which component of a row of partial results is the lane's: each channel has one.
+// Which component of a chunk of partial results is the lane's: each channel has one.
 fn partial_component(walk: Walk, j: u32) -> u32 {
     return walk.unit;
 }

@@ -47,15 +47,23 @@ fn fold(p: Partial) -> Partial {
     return Partial(vec4(all.pivot.x), vec4(all.offset.x), vec4(all.m2.x), vec4(all.count.x));
 }
 
-// A partial in memory has so many fields of four components. In arrays there is room for those of any
-// monoid, so that code for all of them needs no loop: a local array with an index that is not constant is
-// memory, and on software adapters slow memory.
-const FIELDS = 4u;
+// One component in memory: pivot, offset, m2, count.
+alias Entry = vec4<f32>;
 
-fn fields_of(p: Partial) -> array<vec4<f32>, 4> {
-    return array(p.pivot, p.offset, p.m2, p.count);
+fn entries_of(p: Partial) -> array<Entry, 4> {
+    return array<Entry, 4>(
+        vec4(p.pivot.x, p.offset.x, p.m2.x, p.count.x),
+        vec4(p.pivot.y, p.offset.y, p.m2.y, p.count.y),
+        vec4(p.pivot.z, p.offset.z, p.m2.z, p.count.z),
+        vec4(p.pivot.w, p.offset.w, p.m2.w, p.count.w),
+    );
 }
 
-fn partial_of(fields: array<vec4<f32>, 4>) -> Partial {
-    return Partial(fields[0], fields[1], fields[2], fields[3]);
+fn partial_of(entries: array<Entry, 4>) -> Partial {
+    return Partial(
+        vec4(entries[0].x, entries[1].x, entries[2].x, entries[3].x),
+        vec4(entries[0].y, entries[1].y, entries[2].y, entries[3].y),
+        vec4(entries[0].z, entries[1].z, entries[2].z, entries[3].z),
+        vec4(entries[0].w, entries[1].w, entries[2].w, entries[3].w),
+    );
 }

@@ -3,17 +3,16 @@
 
 #import monoid
 
-alias Slot = vec4<f32>;
+alias Slot = Entry;
 
 fn lane_total(value: Partial) -> Partial {
     return fold(value);
 }
 
 fn slot_of(value: Partial) -> Slot {
-    let fields = fields_of(value);
-    return vec4(fields[0].x, fields[1].x, fields[2].x, fields[3].x);
+    return entries_of(value)[0];
 }
 
 fn value_of(slot: Slot) -> Partial {
-    return partial_of(array(vec4(slot.x), vec4(slot.y), vec4(slot.z), vec4(slot.w)));
+    return partial_of(array<Entry, 4>(slot, slot, slot, slot));
 }

@@ -22,15 +22,21 @@ fn fold(p: Partial) -> Partial {
     return Partial(vec4(all.dy.x), vec4(all.x_hat_dy.x));
 }
 
-// A partial in memory has so many fields of four components. In arrays there is room for those of any
-// monoid, so that code for all of them needs no loop: a local array with an index that is not constant is
-// memory, and on software adapters slow memory.
-const FIELDS = 2u;
+// One component in memory: dy, x_hat_dy.
+alias Entry = vec2<f32>;
 
-fn fields_of(p: Partial) -> array<vec4<f32>, 4> {
-    return array(p.dy, p.x_hat_dy, vec4(0.0), vec4(0.0));
+fn entries_of(p: Partial) -> array<Entry, 4> {
+    return array<Entry, 4>(
+        vec2(p.dy.x, p.x_hat_dy.x),
+        vec2(p.dy.y, p.x_hat_dy.y),
+        vec2(p.dy.z, p.x_hat_dy.z),
+        vec2(p.dy.w, p.x_hat_dy.w),
+    );
 }
 
-fn partial_of(fields: array<vec4<f32>, 4>) -> Partial {
-    return Partial(fields[0], fields[1]);
+fn partial_of(entries: array<Entry, 4>) -> Partial {
+    return Partial(
+        vec4(entries[0].x, entries[1].x, entries[2].x, entries[3].x),
+        vec4(entries[0].y, entries[1].y, entries[2].y, entries[3].y),
+    );
 }

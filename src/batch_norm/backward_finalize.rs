@@ -5,9 +5,6 @@ use super::params::Params;
 use super::plan::Pass;
 use crate::gpu::program::{Dispatch, Field};
 
-/// The rows of C floats that gradients leave at the head of scratch memory.
-pub const HEAD_ROWS: u32 = 2;
-
 /// What becomes of the sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {

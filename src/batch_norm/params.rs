@@ -23,7 +23,7 @@ pub struct Params {
     pub count: f32,
     pub inverse_count: f32,
     pub partials: u32,
-    pub partial_columns: u32,
+    pub partial_components: u32,
     pub partial_chunk: u32,
     pub partial_plane: u32,
     pub partial_periods: u32,

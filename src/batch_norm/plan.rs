@@ -362,7 +362,7 @@ impl<'a> Pass<'a> {
             .collect()
     }
 
-    /// The dispatches that leave partial results of `fields` vec4 fields in scratch memory, after `head` floats, a
+    /// The dispatches that leave partial results of `fields` floats in scratch memory, after `head` of the same size, a
     /// dispatch for each part, and the parameters of the kernel that combines them.
     pub fn reduction(
         &mut self,
@@ -377,16 +377,17 @@ impl<'a> Pass<'a> {
         (dispatches, self.combination(chunks))
     }
 
-    /// Lays out partial results of `fields` vec4 fields in scratch memory, after `head` floats. Returns how
+    /// Lays out partial results of `fields` floats in scratch memory, after `head` of the same size. Returns how
     /// many chunks there are over all windows.
     fn lay_out_partials(&mut self, parts: &[Geometry], head: u32, fields: u64) -> u32 {
         let chunks = parts.iter().map(|part| part.chunks()).sum();
-        let columns = self.walk.partial_columns();
+        let components = self.walk.partial_components();
         self.params.partials = head;
-        self.params.partial_columns = columns;
+        // Where that is too much, no device has memory for it, and `program` says so.
+        self.params.partial_components = components.try_into().unwrap_or(u32::MAX);
         self.params.partial_plane = self.walk.partial_plane();
         self.params.partial_periods = self.walk.periods;
-        self.scratch_floats = u64::from(head) + u64::from(chunks) * u64::from(columns) * 4 * fields;
+        self.scratch_floats = (u64::from(head) + u64::from(chunks) * components) * fields;
         chunks
     }
 
@@ -412,11 +413,16 @@ impl<'a> Pass<'a> {
         let entries = u64::from(chunks)
             * u64::from(self.params.partial_periods)
             * u64::from(self.params.partial_plane);
-        let workgroup = self.tile.workgroup;
-        let rows = entries
-            .div_ceil(4)
-            .clamp(1, workgroup.into())
-            .next_power_of_two() as u32;
+        let Tile {
+            workgroup, lanes, ..
+        } = self.tile;
+        // Lanes that run together anyway might as well have a channel each, and need not wait for each other.
+        let rows = if workgroup == lanes {
+            1
+        } else {
+            let rows = entries.div_ceil(4).clamp(1, workgroup.into());
+            rows.next_power_of_two() as u32
+        };
         let width = workgroup / rows;
         Params {
             geometry: Geometry {
@@ -625,7 +631,8 @@ pub fn backward(
         _ => {
             let parts = pass.parts();
             if sums {
-                let head = backward_finalize::HEAD_ROWS * pass.walk.channels;
+                // Means that dx needs.
+                let head = pass.walk.channels;
                 let dispatch = |pass: &Pass<'_>, params| match dx {
                     Some(dx) if at_once => backward_frozen::dispatch(pass, dx, params),
                     _ => backward_stats::dispatch(pass, params),

@@ -493,8 +493,8 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant(
         "parts_moments",
-        "index < vec4(params.partial_chunk)",
-        "vec4(true, false, false, false)",
+        "index < params.partial_chunk",
+        "index % 4u == 0u",
         "one set of four is taken",
     ),
     Mutant(
@@ -505,8 +505,8 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant(
         "means_sums",
-        " / max(sum_row(2u, channels), vec4(1.0))",
-        "",
+        "max(sum_row(2u, channels), vec4(1.0))",
+        "vec4(1.0)",
         "sums for means",
     ),
     Mutant(
@@ -517,8 +517,8 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant(
         "outcome_gradients",
-        "total.x_hat_dy.x * params.inverse_count",
-        "total.x_hat_dy.x",
+        " * params.inverse_count",
+        "",
         "a sum for a mean",
     ),
 ];

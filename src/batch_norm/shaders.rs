@@ -154,7 +154,7 @@ fn the_uniform_is_laid_out_as_the_host_writes_it() {
     assert_eq!(
         members("Params"),
         host!(Params: geometry, flags, eps, momentum, count, inverse_count, partials,
-            partial_columns, partial_chunk, partial_plane, partial_periods, zero, padding)
+            partial_components, partial_chunk, partial_plane, partial_periods, zero, padding)
     );
 }
 

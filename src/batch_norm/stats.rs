@@ -4,7 +4,7 @@ use super::params::Params;
 use super::plan::Pass;
 use crate::gpu::program::{Dispatch, Field};
 
-/// The vec4 fields of a partial result.
+/// The floats of a partial result in memory.
 pub const FIELDS: u64 = 4;
 
 pub fn dispatch(pass: &Pass<'_>, params: Params) -> Dispatch<Params> {

@@ -257,18 +257,14 @@ impl Run<'_> {
         for (lane, totals) in self.lanes(work).iter().zip(self.reduce(lanes)) {
             for j in lane.columns() {
                 let fields = totals[j as usize].fields();
-                let (column, components) = match self.order() {
-                    Order::Planes => (lane.unit / 4, lane.unit as usize % 4..),
-                    Order::Columns => (lane.vector_column(j), 0..),
+                let (first, components) = match self.order() {
+                    Order::Planes => (lane.unit, 1),
+                    Order::Columns => (4 * lane.vector_column(j), 4),
                 };
-                let at = self.partial_at::<P>(chunk, column);
-                for (f, field) in fields.into_iter().enumerate() {
-                    let values = match self.order() {
-                        Order::Planes => &field[..1],
-                        Order::Columns => &field[..],
-                    };
-                    for (c, value) in components.clone().zip(values) {
-                        self.memory.set(Field::Scratch, at + 4 * f + c, *value);
+                for c in 0..components {
+                    let at = self.entry_at::<P>(chunk, first + c);
+                    for (f, field) in fields.iter().enumerate() {
+                        self.memory.set(Field::Scratch, at + f, field[c as usize]);
                     }
                 }
             }
@@ -276,10 +272,9 @@ impl Run<'_> {
     }
 
     // partials.wgsl
-    fn partial_at<P: Partial>(&self, chunk: u32, column: u32) -> usize {
+    fn entry_at<P: Partial>(&self, chunk: u32, component: u32) -> usize {
         let params = self.params();
-        params.partials as usize
-            + (chunk * params.partial_columns + column) as usize * 4 * P::FIELDS
+        (params.partials + chunk * params.partial_components + component) as usize * P::FIELDS
     }
 
     // gather_partials.wgsl
@@ -294,9 +289,9 @@ impl Run<'_> {
                 let (chunk, in_chunk) = (entry / (periods * plane), entry % (periods * plane));
                 let component = (in_chunk / plane * params.geometry.channels + channel) * plane
                     + in_chunk % plane;
-                let at = self.partial_at::<P>(chunk, component / 4) + component as usize % 4;
+                let at = self.entry_at::<P>(chunk, component);
                 for (f, field) in fields.iter_mut().enumerate() {
-                    field[c] = self.memory.get(Field::Scratch, at + 4 * f);
+                    field[c] = self.memory.get(Field::Scratch, at + f);
                 }
             }
             total.combine(P::of_fields(&fields))
@@ -365,21 +360,23 @@ impl Run<'_> {
 
     // outcome_gradients.wgsl, outcome_sums.wgsl
     pub fn conclude_backward(&mut self, channel: usize, total: &Sums4) {
-        let (field, rows) = match self.choice("outcome") {
+        match self.choice("outcome") {
             "outcome_gradients" => {
                 self.settle_backward(channel, total, 0);
                 let (mean_dy, mean_x_hat_dy) = self.means_of(total);
-                (Field::Scratch, vec![mean_dy[0], mean_x_hat_dy[0]])
+                self.memory.set(Field::Scratch, 2 * channel, mean_dy[0]);
+                self.memory
+                    .set(Field::Scratch, 2 * channel + 1, mean_x_hat_dy[0]);
             }
             "outcome_sums" => {
                 let count = f64::from(self.params().count);
-                (Field::Sums, vec![total.dy[0], total.x_hat_dy[0], count])
+                let rows = [total.dy[0], total.x_hat_dy[0], count];
+                for (row, value) in rows.into_iter().enumerate() {
+                    self.memory
+                        .set(Field::Sums, row * self.channels() + channel, value);
+                }
             }
             other => panic!("no outcome: {other}"),
-        };
-        for (row, value) in rows.into_iter().enumerate() {
-            self.memory
-                .set(field, row * self.channels() + channel, value);
         }
     }
 
@@ -589,7 +586,7 @@ impl Run<'_> {
         }
         let row = |row: usize| {
             channels.map(|c| match self.choice("means") {
-                "means_scratch" => self.memory.get(Field::Scratch, row * self.channels() + c),
+                "means_scratch" => self.memory.get(Field::Scratch, 2 * c + row),
                 "means_sums" => {
                     let sums = |row| self.memory.get(Field::Sums, row * self.channels() + c);
                     sums(row) / sums(2)

@@ -5,7 +5,7 @@ use super::sums::Sums4;
 
 /// The twin of the monoid that kernels bind as `monoid`: four independent components at a time.
 pub trait Partial: Copy {
-    /// The vec4 fields.
+    /// Fields, each of four components.
     const FIELDS: usize;
     fn identity() -> Self;
     fn combine(self, other: Self) -> Self;

@@ -196,12 +196,11 @@ impl Walk {
         self.elements.div_ceil(4)
     }
 
-    /// The vector columns that have a partial result in each chunk.
-    pub fn partial_columns(&self) -> u32 {
+    /// The components that have a partial result in each chunk: channels, or those of vector columns.
+    pub fn partial_components(&self) -> u64 {
         match self.order {
-            // A channel's is one of four components.
-            Order::Planes => self.channels.div_ceil(4),
-            Order::Columns => self.span,
+            Order::Planes => self.channels.into(),
+            Order::Columns => 4 * u64::from(self.span),
         }
     }
 
