@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapter = pollster::block_on(instance.request_adapter(&Default::default()))?;
     let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        required_features: adapter.features() & Gpu::wanted_features(),
         required_limits: Gpu::required_limits(),
         ..Default::default()
     }))?;

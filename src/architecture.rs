@@ -31,8 +31,8 @@
 //! one of two walks, `element` to a storage type, `epilogue` and `incoming` to what follows the normalization and what
 //! comes back through it, `values` and `gradients` to where results go, `monoid` to what a reduction combines, `slot` to
 //! how much of that lanes hand on, `columns` and `held` to how much each lane keeps, `parts` and `outcome` to what is
-//! combined and what becomes of it. Numbers are `override` constants, except where they are lengths of local arrays,
-//! which WGSL wants to know when it compiles. There are no
+//! combined and what becomes of it. What a plan decides is an `override` constant, except for lengths of local arrays,
+//! which WGSL wants to know when it compiles; the uniform holds numbers that no branch asks for. There are no
 //! conditionals and no macros in the composer. Another storage type is an `element` file, another epilogue an
 //! `epilogue` and an `incoming` file, each with a line in Rust.
 //!
@@ -54,7 +54,8 @@
 //! that the group walks whole rows, or at least two kilobytes of each.
 //!
 //! Where a unit is a channel, the four components of a lane's partial result are combined before lanes exchange them:
-//! a quarter of the workgroup memory, and of the scratch memory.
+//! a quarter of the workgroup memory, and of the scratch memory. There each component that has a result is one entry
+//! of four floats, or of two backward, so that it is read and written at once.
 //!
 //! Tensors above the device's largest binding are taken in windows of whole vectors; partial results of all
 //! windows are combined by one kernel.
@@ -128,17 +129,24 @@
 //! * A load from a storage buffer is a scalar loop over lanes and components: reading
 //!   alone takes 60 % of a tuned copy, and reading with the arithmetic of the statistics 75 %. A contiguous channel is
 //!   no faster than one in planes.
+//! * So f32 is loaded and stored in words of 64 bits where the device has them: half the scalar accesses, a quarter
+//!   less time for a copy, 10 to 20 % for the kernels. 16-bit types, of which a vector is two words already, gain nothing.
 //! * A local array with an index that is not constant is gathered lane by lane, and a component of a vector by such an
 //!   index is worse. The combination of partial results took 2 to 4 ms for it, and takes 0.1 without.
+//! * Such an index also comes about where a loop is not unrolled, and Mesa unrolls loops of more than some 800
+//!   instructions in all only for an array that is indexed by the loop's counter itself. naga's bounds check makes that
+//!   `min(counter, 15)`: kernels of 16 columns, those of f16 with 8, stayed loops, and took two to three times as long.
 //! * Memory must be walked in order, beyond what caches explain: strips of 128 bytes of each row take twice as long as
 //!   whole rows, even in chunks that the first cache holds. A lane with several columns is the cure, if it goes row by
-//!   row: four rows at a time took 1.5 times as long. Statistics are the exception, because blocks of four rows save
-//!   divisions and a lane with up to four columns has the registers for them.
-//! * A workgroup should be one group of lanes and there should be few of them. Barriers are nearly free in one such
-//!   group; what costs is every scalar load and store around them.
-//! * The place of a field in the uniform matters: with 16 bytes more in front of the flags, evaluation took 1.25 times
-//!   as long. The driver compiles the first values that it sees of some uniforms into the kernel. `Geometry` is kept at
-//!   64 bytes.
+//!   row: four rows at a time took 1.5 times as long. Statistics of up to four columns are the exception, because blocks
+//!   of four rows save divisions and a lane has the registers for them.
+//! * A workgroup should be one group of lanes and there should be few of them: each costs about a microsecond if it
+//!   has barriers. The combination of partial results therefore gives each lane a channel there, and takes half the time.
+//! * A branch on the uniform alone is dear. The driver puts in the values that it meets, and if that makes the kernel
+//!   half as long it does so again in every dispatch: clone, optimize, fetch from the cache, 1.2 ms. The width of a
+//!   reduction and the flags of a configuration are constants for that reason.
+//! * Strips of 128 bytes in each of 32 rows wait for memory half of the time: a load is so many instructions that the
+//!   processor cannot look far ahead, and every row is another page.
 //!
 //! | step | forward | backward | what moved it |
 //! |---|---|---|---|
@@ -148,11 +156,16 @@
 //! | no loop guards, blocks of four backward | 1.65 | 2.4 | compilers see the loops |
 //! | channels last: strips | 3.0 | 7.2 | |
 //! | channels last: rows, constant indices | 1.9 | 2.7 | memory in order, no local arrays |
+//! | the same, another processor | 1.95 | 3.0 | an AMD EPYC, whose copy is tuned more easily |
+//! | words of 64 bits | 1.7 | 2.5 | half the loads; the copy with them: 2.3 and 3.4 |
+//! | channels last: unclamped indices, the same words | 1.35 | 2.0 | unrolled loops; by that copy: 1.85 and 2.8 |
 //!
-//! (Ratios to the tuned copy, of 32x64x56x56 in f32.) What did not pay: blocks of eight vectors and fused multiply-adds,
-//! nothing; sums shifted by a running centre, 3 to 4 %, too little for what they add; dropping naga's bounds checks, less
-//! than 3 %, too little for `unsafe`. Dropping its loop guards takes 3 to 8 % off every pass, and more than
-//! half where a loop over columns is unrolled then. The crate does that, in its one `unsafe` line: a guard against
-//! endless loops is of no use to loops that count, and wrong bounds would still be caught.
+//! (Ratios to the tuned copy in words of 32 bits, of 32x64x56x56 in f32.) What did not pay: blocks of eight vectors and fused multiply-adds,
+//! nothing; sums shifted by a running centre, 3 to 4 %, too little for what they add.
+//!
+//! naga's loop guards are left out, which takes 3 to 8 % off every pass and more than half where a loop over columns
+//! is unrolled then; and on Vulkan its bounds checks, for the same reason. Both are the crate's one `unsafe` line. A
+//! guard against endless loops is of no use to loops that count. Local arrays are indexed by loops over their length.
+//! Buffers are what Vulkan drivers check themselves, and Metal and DX12, where naga does it, keep the checks.
 //!
 //! Of hardware nothing has been measured yet.

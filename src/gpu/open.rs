@@ -41,7 +41,7 @@ impl Gpu {
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("wgpu_norm"),
                 required_features: adapter.features()
-                    & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SHADER_INT64),
+                    & (Self::wanted_features() | wgpu::Features::TIMESTAMP_QUERY),
                 required_limits: adapter.limits(),
                 ..Default::default()
             })
@@ -90,6 +90,12 @@ impl Gpu {
             max_compute_workgroup_storage_size: Caps::WORKGROUP_MEMORY,
             ..wgpu::Limits::default()
         }
+    }
+
+    /// Features that kernels make use of where a device has them, to be requested where an adapter offers them:
+    /// [`SHADER_INT64`](wgpu::Features::SHADER_INT64) makes f32 faster on software adapters. None is needed.
+    pub fn wanted_features() -> wgpu::Features {
+        wgpu::Features::SHADER_INT64
     }
 
     /// The device.
