@@ -23,14 +23,10 @@ fn encode(values: vec4<f32>) -> StorageVector {
     let magnitude = bits & vec4(0x7fffffffu);
     // Rounding may carry into the exponent, up to infinity, as it should.
     let normal = (magnitude - vec4(112u << 23u) + vec4(0xfffu) + ((magnitude >> vec4(13u)) & vec4(1u))) >> vec4(13u);
-    // Below 2^-14 the mantissa, with its leading one, is shifted out; below 2^-25 nothing is left.
-    let shift = min(vec4(126u) - min(magnitude >> vec4(23u), vec4(126u)), vec4(25u));
-    let mantissa = (magnitude & vec4(0x7fffffu)) | vec4(0x800000u);
-    let quotient = mantissa >> shift;
-    let rest = mantissa & ((vec4(1u) << shift) - vec4(1u));
-    let half = (vec4(1u) << shift) >> vec4(1u);
-    let up = (rest > half) | ((rest == half) & ((quotient & vec4(1u)) == vec4(1u)));
-    let subnormal = quotient + vec4<u32>(up);
+    // Below 2^-14 it is a multiple of 2^-24, the product is exact, and WGSL's round is to even. In a sum with 2^23,
+    // which is exact too, the integer stands in the last bits.
+    let multiple = round(abs(values) * exp2(24.0)) + exp2(23.0);
+    let subnormal = bitcast<vec4<u32>>(multiple) & vec4(0x7ffu);
     var result = select(normal, subnormal, magnitude < vec4(0x38800000u));
     result = select(result, vec4(0x7c00u), magnitude >= vec4(0x47800000u));
     result = select(result, vec4(0x7e00u), magnitude > vec4(0x7f800000u));
