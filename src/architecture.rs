@@ -105,8 +105,9 @@
 //! The residual needs care: a compiler may take `(pivot + offset) - pivot` for `offset`, and Mesa's does, which
 //! makes the residual zero. The kernel hides the sum from it by an exclusive or with a zero in the uniform.
 //!
-//! Conversions from and to f16 and bf16 are integer arithmetic: WGSL leaves `pack2x16float`'s rounding to the driver, its
-//! result undefined where one of two values is out of range, and subnormals to the driver's taste. All values, those
+//! Conversions from and to f16 and bf16 are integer arithmetic, but for `round`, which is defined: WGSL leaves
+//! `pack2x16float`'s rounding to the driver, its result undefined where one of two values is out of range, and subnormals
+//! to the driver's taste. All values, those
 //! beside every middle of two, and bits at random are compared with IEEE 754.
 //!
 //! Masked components are selected away, not multiplied by zero: a NaN in the neighbouring channel stays there.

@@ -70,7 +70,7 @@ pub fn svg(head: &str, rows: &[Row]) -> String {
         18.0,
         "start",
         "bold",
-        "Bytes that must move, at which share of a copy's rate (black line)",
+        "Bytes that must move, at which share of the fastest copy's rate (black line)",
     );
     for (line, y) in head.lines().zip([34.0, 48.0]) {
         titles.push_str(&text(10.0, y, "start", "normal", line));

@@ -1,6 +1,6 @@
 // Activations stored as f16, four to a vector of 8 bytes, two to a word.
 //
-// Integers all the way: WGSL leaves pack2x16float's rounding to the driver and its result undefined for
+// Integers, but for a rounding that WGSL defines. It leaves pack2x16float's rounding to the driver and its result undefined for
 // the whole word where one value is out of range, and lets unpack2x16float flush subnormals.
 
 alias StorageVector = vec2<u32>;
