@@ -221,11 +221,11 @@ impl<'a> Suite<'a> {
     /// Plain copies from x to out, and one that walks tiles as the kernels do on processors, in the words that they
     /// use there.
     fn copies(&self) -> Vec<Contender> {
-        let tuned = (8, self.vectors().div_ceil(32 * 8));
+        let tile = self.vectors().div_ceil(32 * 8);
         // Invocations in a workgroup, and vectors to each of them.
-        let mut shapes = vec![(PLAIN, 64, 1), (PLAIN, 256, 4), (PLAIN, tuned.0, tuned.1)];
+        let mut shapes = vec![(PLAIN, 64, 1), (PLAIN, 256, 4), (PLAIN, 8, tile)];
         if self.gpu.kernels().caps().wide_words {
-            shapes.push((WIDE, tuned.0, tuned.1));
+            shapes.push((WIDE, 8, tile));
         }
         shapes
             .into_iter()

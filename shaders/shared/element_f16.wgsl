@@ -1,7 +1,7 @@
 // Activations stored as f16, four to a vector of 8 bytes, two to a word.
 //
-// Integers, but for a rounding that WGSL defines. It leaves pack2x16float's rounding to the driver and its result undefined for
-// the whole word where one value is out of range, and lets unpack2x16float flush subnormals.
+// Integers, but for a rounding that WGSL defines. It leaves pack2x16float's rounding to the driver and its result
+// undefined for the whole word where one value is out of range, and lets unpack2x16float flush subnormals.
 
 alias StorageVector = vec2<u32>;
 

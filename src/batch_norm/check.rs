@@ -302,6 +302,11 @@ impl Case {
         }
     }
 
+    /// Whether the tensor is larger than a binding may be.
+    pub fn is_windowed(&self) -> bool {
+        self.dtype.bytes() * self.elements() as u64 > self.max_binding
+    }
+
     fn elements(&self) -> usize {
         self.shape.elements().expect("a small shape")
     }
