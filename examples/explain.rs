@@ -72,15 +72,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let gpu = Gpu::open()?;
     let (kernels, problem) = (gpu.kernels(), arguments.problem);
     let config = BatchNormConfig::new(problem.shape.channels()).epilogue(arguments.epilogue.into());
+    let backward = BackwardOptions {
+        frozen: matches!(arguments.pass, Pass::FrozenBackward),
+        ..BackwardOptions::default()
+    };
     println!("{problem} on {}", gpu.adapter_name());
     println!("{:?}", kernels.caps());
     if let Some(path) = arguments.tune {
         let mut tuner = Tuner::with_file(&gpu, path)?;
         tuning = match arguments.pass {
-            Pass::Train | Pass::Eval => tuner.train(problem, &config)?,
-            Pass::Backward | Pass::FrozenBackward => {
-                tuner.backward(problem, &config, BackwardOptions::default())?
-            }
+            Pass::Train => tuner.train(problem, &config)?,
+            Pass::Eval => tuner.eval(problem, &config, EvalOptions::default())?,
+            Pass::Backward | Pass::FrozenBackward => tuner.backward(problem, &config, backward)?,
         };
         println!("chosen: {tuning:?}");
     }
@@ -104,12 +107,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             print(plan.dispatches(), arguments.wgsl);
         }
         Pass::Backward | Pass::FrozenBackward => {
-            let frozen = matches!(arguments.pass, Pass::FrozenBackward);
-            let options = BackwardOptions {
-                frozen,
-                tuning,
-                ..BackwardOptions::default()
-            };
+            let options = BackwardOptions { tuning, ..backward };
             let plan = BackwardPlan::with_options(kernels, problem, &config, options)?;
             println!("scratch {} bytes", plan.scratch_bytes());
             print(plan.dispatches(), arguments.wgsl);

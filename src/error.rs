@@ -314,7 +314,7 @@ pub enum TensorError {
     },
 }
 
-/// What keeps a [`Tuner`](crate::batch_norm::Tuner) from remembering.
+/// What keeps a [`Tuner`](crate::batch_norm::Tuner) from choosing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TuneError {
@@ -326,6 +326,9 @@ pub enum TuneError {
         /// What the system says.
         message: String,
     },
+    /// A tuner that measures on another device than the layer's.
+    #[error("tuner: measures on another device than the layer's; make it for the layer's")]
+    WrongDevice,
 }
 
 /// Any error of this crate.

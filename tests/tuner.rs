@@ -1,15 +1,16 @@
 //! Choices by measurement: whichever it is, it must be possible, right, and remembered.
 
+#[allow(dead_code)]
+mod common;
+
 use std::fs;
 use std::path::PathBuf;
 
-use wgpu_norm::batch_norm::{BackwardOptions, BackwardPlan, Epilogue, TrainPlan, Tuner};
-use wgpu_norm::{BatchNormConfig, Dtype, Error, Gpu, PlanError, Problem, Shape, TuneError};
-
-/// A device; a machine without one fails the test.
-fn gpu() -> Gpu {
-    Gpu::open().unwrap_or_else(|error| panic!("the tests need a GPU: {error}"))
-}
+use common::{gpu, noise};
+use wgpu_norm::batch_norm::{
+    BackwardOptions, BackwardPlan, Epilogue, EvalOptions, EvalPlan, TrainPlan, Tuner,
+};
+use wgpu_norm::{BatchNormConfig, Dtype, Error, PlanError, Problem, Shape, TuneError};
 
 /// A file of this test's own, which is not there.
 fn file(name: &str) -> PathBuf {
@@ -31,22 +32,99 @@ fn what_is_chosen_has_a_plan() {
         ] {
             let tuning = tuner.train(problem, &config).unwrap();
             TrainPlan::with_tuning(gpu.kernels(), problem, &config, tuning).unwrap();
-            for dx in BackwardOptions::default()
-                .dx
-                .into_iter()
-                .map(Some)
-                .chain([None])
-            {
-                let options = BackwardOptions {
-                    dx,
-                    ..BackwardOptions::default()
-                };
+            let options = EvalOptions::default();
+            let tuning = tuner.eval(problem, &config, options).unwrap();
+            let options = EvalOptions { tuning, ..options };
+            EvalPlan::with_options(gpu.kernels(), problem, &config, options).unwrap();
+            let plain = BackwardOptions::default();
+            for options in [
+                plain,
+                BackwardOptions { dx: None, ..plain },
+                BackwardOptions {
+                    frozen: true,
+                    ..plain
+                },
+            ] {
                 let tuning = tuner.backward(problem, &config, options).unwrap();
                 let options = BackwardOptions { tuning, ..options };
                 BackwardPlan::with_options(gpu.kernels(), problem, &config, options).unwrap();
             }
         }
     }
+}
+
+/// What the file has for a pass of the layer is how the pass goes: one lane sums in another order than many, and
+/// differs in the last bits.
+#[test]
+fn a_layer_goes_by_its_tuners_choices() {
+    let gpu = &gpu();
+    let path = file("layer");
+    let shape = Shape::nchw(8, 32, 8, 8);
+    let config = BatchNormConfig::new(32);
+    let x = gpu.tensor(shape, &noise(5, 16_384)).unwrap();
+    let dy = gpu.tensor(shape, &noise(6, 16_384)).unwrap();
+    let tuned = |tuner: Option<&mut Tuner>| {
+        let mut bn = config.build(gpu).unwrap();
+        if let Some(tuner) = tuner {
+            bn.tune(tuner, shape).unwrap();
+        }
+        let (y, saved) = bn.frozen(&x).unwrap();
+        let frozen = bn.backward(saved, &dy).unwrap();
+        let (_, saved) = bn.train(&x).unwrap();
+        let gradients = bn.backward(saved, &dy).unwrap();
+        [
+            bn.state().unwrap().running_var.unwrap(),
+            gradients.weight().unwrap().unwrap(),
+            frozen.weight().unwrap().unwrap(),
+            y.read().unwrap(),
+        ]
+    };
+    let untuned = tuned(None);
+    let close = |results: &[Vec<f32>]| {
+        for (ours, theirs) in untuned.iter().flatten().zip(results.iter().flatten()) {
+            assert!((ours - theirs).abs() <= 2e-5 * ours.abs().max(1.0));
+        }
+    };
+    close(&tuned(Some(&mut Tuner::with_file(gpu, &path).unwrap())));
+    let text = fs::read_to_string(&path).unwrap();
+    let key = |line: &str| line.rsplit_once('\t').unwrap().0.to_owned();
+    let keys: Vec<String> = text.lines().map(key).collect();
+    assert_eq!(keys.len(), 4, "{text}");
+
+    let with = |single: &str| {
+        let lines = keys.iter().map(|key| {
+            let pass = match key {
+                key if key.contains("frozen: true") => "frozen",
+                key if key.contains("\tbackward") => "backward",
+                key if key.contains("\ttrain") => "train",
+                _ => "eval",
+            };
+            let tile = if pass == single { "1x1x1" } else { "64x8x1" };
+            format!("{key}\tsplit {tile}\n")
+        });
+        fs::write(&path, lines.collect::<String>()).unwrap();
+        let results = tuned(Some(&mut Tuner::with_file(gpu, &path).unwrap()));
+        close(&results);
+        results
+    };
+    let many = with("none");
+    let changed = |single| {
+        let results = with(single);
+        [0, 1, 2, 3].map(|i| results[i] != many[i])
+    };
+    // Where statistics are given, y has the same bits in whatever order. The saved ones are backward's, too.
+    assert_eq!(changed("eval"), [false; 4]);
+    assert_eq!(changed("frozen"), [false, false, true, false]);
+    assert_eq!(changed("backward"), [false, true, false, false]);
+    assert_eq!(changed("train"), [true, true, false, false]);
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_tuner_of_another_device_is_refused() {
+    let mut bn = BatchNormConfig::new(8).build(&gpu()).unwrap();
+    let error = bn.tune(&mut Tuner::new(&gpu()), Shape::nc(8, 8));
+    assert_eq!(error, Err(TuneError::WrongDevice.into()));
 }
 
 #[test]

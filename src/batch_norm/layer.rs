@@ -1,10 +1,15 @@
 //! The layer: parameters, running statistics, and one method for each mode.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::config::BatchNormConfig;
+use super::options::{BackwardOptions, EvalOptions};
 use super::plans::{BackwardBuffers, BackwardPlan, EvalBuffers, EvalPlan, TrainBuffers, TrainPlan};
-use crate::error::{Error, PlanError, TensorError};
+use super::tuner::Tuner;
+use super::tuning::Tuning;
+use crate::dtype::Problem;
+use crate::error::{Error, PlanError, TensorError, TuneError};
 use crate::gpu::{Gpu, Step, Tensor};
 
 /// A BatchNorm layer on a device.
@@ -31,6 +36,17 @@ pub struct BatchNorm {
     id: u64,
     affine: Option<wgpu::Buffer>,
     running: Option<wgpu::Buffer>,
+    /// What a tuner chose, by problem.
+    tunings: HashMap<Problem, Tunings>,
+}
+
+/// How the passes over one kind of tensor go.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tunings {
+    train: Tuning,
+    eval: Tuning,
+    backward: Tuning,
+    frozen_backward: Tuning,
 }
 
 /// What a forward pass leaves for its backward pass, which consumes it. Holds on to the input, which must
@@ -179,6 +195,7 @@ impl BatchNormConfig {
             id: LAYERS.fetch_add(1, Ordering::Relaxed),
             affine: state("affine", bytemuck::cast_slice(&self.initial_affine()))?,
             running: state("running", bytemuck::cast_slice(&self.initial_running()))?,
+            tunings: HashMap::new(),
         })
     }
 }
@@ -202,6 +219,48 @@ impl BatchNorm {
     /// The running statistics on the device; see [`TrainBuffers::running`].
     pub fn running_buffer(&self) -> Option<&wgpu::Buffer> {
         self.running.as_ref()
+    }
+
+    /// Lets a tuner choose how the layer's passes over tensors of this shape and storage type go from now on. What
+    /// it has not chosen before, it measures: a fraction of a second for each pass.
+    ///
+    /// ```no_run
+    /// # use wgpu_norm::batch_norm::Tuner;
+    /// # use wgpu_norm::{BatchNormConfig, Gpu, Shape};
+    /// # let gpu = Gpu::open()?;
+    /// let mut tuner = Tuner::with_file(&gpu, "wgpu-norm.tuning")?;
+    /// let mut bn = BatchNormConfig::new(64).build(&gpu)?;
+    /// bn.tune(&mut tuner, Shape::nchw(32, 64, 56, 56))?;
+    /// # Ok::<(), wgpu_norm::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Tuner::train`], and [`TuneError::WrongDevice`]. The layer goes on as
+    /// before then.
+    pub fn tune(&mut self, tuner: &mut Tuner, problem: impl Into<Problem>) -> Result<(), Error> {
+        if !tuner.gpu().is(&self.gpu) {
+            return Err(TuneError::WrongDevice.into());
+        }
+        let (problem, config) = (problem.into(), &self.config);
+        let mut tunings = Tunings {
+            train: tuner.train(problem, config)?,
+            eval: tuner.eval(problem, config, EvalOptions::default())?,
+            backward: tuner.backward(problem, config, BackwardOptions::default())?,
+            ..Tunings::default()
+        };
+        if config.track_running_stats {
+            let frozen = BackwardOptions {
+                frozen: true,
+                ..BackwardOptions::default()
+            };
+            tunings.frozen_backward = tuner.backward(problem, config, frozen)?;
+        }
+        self.tunings.insert(problem, tunings);
+        Ok(())
+    }
+
+    fn tunings(&self, problem: Problem) -> Tunings {
+        self.tunings.get(&problem).copied().unwrap_or_default()
     }
 
     /// Forward in training: `(y, saved)`. Normalizes by the batch's own statistics and moves the running
@@ -228,7 +287,9 @@ impl BatchNorm {
         residual: Option<&Tensor>,
     ) -> Result<(Tensor, Saved), Error> {
         self.check_inputs(x, residual)?;
-        let plan = TrainPlan::new(self.gpu.kernels(), x.problem(), &self.config)?;
+        let (kernels, problem) = (self.gpu.kernels(), x.problem());
+        let tuning = self.tunings(problem).train;
+        let plan = TrainPlan::with_tuning(kernels, problem, &self.config, tuning)?;
         let y = self.like(x)?;
         let statistics = self.gpu.state_buffer("saved", plan.saved_bytes())?;
         let scratch = self.gpu.state_buffer("scratch", plan.scratch_bytes())?;
@@ -265,7 +326,12 @@ impl BatchNorm {
 
     fn eval_by(&self, x: &Tensor, residual: Option<&Tensor>) -> Result<Tensor, Error> {
         self.check_inputs(x, residual)?;
-        let plan = EvalPlan::new(self.gpu.kernels(), x.problem(), &self.config)?;
+        let (kernels, problem) = (self.gpu.kernels(), x.problem());
+        let options = EvalOptions {
+            tuning: self.tunings(problem).eval,
+            ..EvalOptions::default()
+        };
+        let plan = EvalPlan::with_options(kernels, problem, &self.config, options)?;
         let y = self.like(x)?;
         let saved = self.gpu.state_buffer("saved", plan.saved_bytes())?;
         let scratch = self.gpu.state_buffer("scratch", plan.scratch_bytes())?;
@@ -338,12 +404,18 @@ impl BatchNorm {
             }
             .into());
         }
-        let kernels = self.gpu.kernels();
-        let plan = if saved.frozen {
-            BackwardPlan::frozen(kernels, problem, &self.config)?
-        } else {
-            BackwardPlan::new(kernels, problem, &self.config)?
+        let tunings = self.tunings(problem);
+        let options = BackwardOptions {
+            frozen: saved.frozen,
+            tuning: if saved.frozen {
+                tunings.frozen_backward
+            } else {
+                tunings.backward
+            },
+            ..BackwardOptions::default()
         };
+        let kernels = self.gpu.kernels();
+        let plan = BackwardPlan::with_options(kernels, problem, &self.config, options)?;
         let dx = self.like(&saved.x)?;
         let dresidual = saved.y.as_ref().map(|y| self.like(y)).transpose()?;
         let parameters = match plan.grads_bytes() {

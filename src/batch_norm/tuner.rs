@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 
 use super::SOURCES;
 use super::config::BatchNormConfig;
-use super::options::{BackwardOptions, Destination};
-use super::plans::{BackwardBuffers, BackwardPlan, TrainBuffers, TrainPlan};
+use super::options::{BackwardOptions, EvalOptions};
+use super::params::Params;
+use super::plan;
+use super::plans::Compiled;
 use super::tuning::{Strategy, Tuning};
 use crate::dtype::Problem;
 use crate::error::{Error, PlanError, TuneError};
-use crate::gpu::{Gpu, Step, wait};
+use crate::gpu::program::{Field, Program};
+use crate::gpu::{Caps, Gpu, Step, wait};
 use crate::shared;
 use crate::shared::walk::Tile;
 
@@ -41,10 +44,13 @@ const GAIN: f64 = 0.97;
 /// let plan = TrainPlan::with_tuning(gpu.kernels(), shape, &config, tuning)?;
 /// # Ok::<(), wgpu_norm::Error>(())
 /// ```
+///
+/// A layer takes all its choices at once, by [`BatchNorm::tune`](super::BatchNorm::tune).
 #[derive(Debug)]
 pub struct Tuner {
     gpu: Gpu,
-    /// Adapter, driver and the kernels' text: what a choice depends on beside the problem.
+    /// Adapter, driver, what plans know of the device, and the kernels' text: what a choice depends on beside the
+    /// problem.
     device: String,
     file: Option<PathBuf>,
     /// The choices of this device and of others, by the two columns of the file.
@@ -60,7 +66,11 @@ impl Tuner {
                 .concat(),
         );
         Self {
-            device: format!("{} kernels {kernels:016x}", gpu.adapter_name()),
+            device: format!(
+                "{} {:?} kernels {kernels:016x}",
+                gpu.adapter_name(),
+                gpu.kernels().caps()
+            ),
             gpu: gpu.clone(),
             file: None,
             choices: BTreeMap::new(),
@@ -87,7 +97,12 @@ impl Tuner {
         })
     }
 
-    /// The choice for a [`TrainPlan`].
+    /// The device that it measures on.
+    pub(super) fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// The choice for a [`TrainPlan`](super::TrainPlan).
     ///
     /// # Errors
     /// [`PlanError`] for a problem that has no plan, [`GpuError`](crate::GpuError) for a device that fails, and
@@ -98,15 +113,31 @@ impl Tuner {
         config: &BatchNormConfig,
     ) -> Result<Tuning, Error> {
         let problem = problem.into();
-        let gpu = self.gpu.clone();
+        self.choose(&format!("train {problem} {config:?}"), |caps, tuning| {
+            plan::train(caps, problem, config, tuning)
+        })
+    }
+
+    /// The choice for an [`EvalPlan`](super::EvalPlan) with these options, whose own tuning is not looked at.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train).
+    pub fn eval(
+        &mut self,
+        problem: impl Into<Problem>,
+        config: &BatchNormConfig,
+        options: EvalOptions,
+    ) -> Result<Tuning, Error> {
+        let problem = problem.into();
+        let with = |tuning| EvalOptions { tuning, ..options };
+        let plain = with(Tuning::default());
         self.choose(
-            &format!("train {problem} {config:?}"),
-            |tuning| TrainPlan::with_tuning(gpu.kernels(), problem, config, tuning),
-            |plans| bind_train(&gpu, plans, config),
+            &format!("eval {problem} {config:?} {plain:?}"),
+            |caps, tuning| plan::eval(caps, problem, config, with(tuning)),
         )
     }
 
-    /// The choice for a [`BackwardPlan`] with these options, whose own tuning is not looked at.
+    /// The choice for a [`BackwardPlan`](super::BackwardPlan) with these options, whose own tuning is not looked at.
     ///
     /// # Errors
     /// As [`train`](Self::train).
@@ -118,47 +149,67 @@ impl Tuner {
     ) -> Result<Tuning, Error> {
         let problem = problem.into();
         let with = |tuning| BackwardOptions { tuning, ..options };
-        let gpu = self.gpu.clone();
+        let plain = with(Tuning::default());
         self.choose(
-            &format!(
-                "backward {problem} {config:?} {:?}",
-                with(Tuning::default())
-            ),
-            |tuning| BackwardPlan::with_options(gpu.kernels(), problem, config, with(tuning)),
-            |plans| bind_backward(&gpu, plans, config, options.dx),
+            &format!("backward {problem} {config:?} {plain:?}"),
+            |caps, tuning| plan::backward(caps, problem, config, with(tuning)),
         )
     }
 
-    /// The choice that is remembered for a key and that `plan` still has a plan for, or the fastest of those that
-    /// it has one for, when `bind` has given them memory.
-    fn choose<P>(
+    /// The choice that is remembered for a key and that there still is a program for, or the one with the fastest.
+    fn choose(
         &mut self,
         key: &str,
-        plan: impl Fn(Tuning) -> Result<P, PlanError>,
-        bind: impl FnOnce(&[P]) -> Result<Vec<Step>, Error>,
+        program: impl Fn(&Caps, Tuning) -> Result<Program<Params>, PlanError>,
     ) -> Result<Tuning, Error> {
         let key = format!("{}\t{key}", self.device);
+        let program = |tuning| program(self.gpu.kernels().caps(), tuning);
         let known = self.choices.get(&key).and_then(|text| read(text));
-        if let Some(tuning) = known.filter(|&tuning| plan(tuning).is_ok()) {
+        if let Some(tuning) = known.filter(|&tuning| program(tuning).is_ok()) {
             return Ok(tuning);
         }
         // The plan's own choice comes first; if it fails there is no plan.
         let mut tunings = vec![Tuning::default()];
-        let mut plans = vec![plan(Tuning::default())?];
+        let mut programs = vec![program(Tuning::default())?];
         for tuning in self.candidates() {
-            match plan(tuning) {
-                Ok(plan) => {
+            match program(tuning) {
+                // Where a pass leaves no choice of strategy, several candidates come to the same.
+                Ok(program) if programs.iter().all(|p| p.dispatches != program.dispatches) => {
                     tunings.push(tuning);
-                    plans.push(plan);
+                    programs.push(program);
                 }
-                Err(PlanError::Strategy { .. } | PlanError::Tile { .. }) => {}
+                Ok(_) | Err(PlanError::Strategy { .. } | PlanError::Tile { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        let tuning = tunings[self.fastest(&bind(&plans)?)?];
+        let tuning = tunings[self.fastest(&self.bind(programs)?)?];
         self.choices.insert(key, write(tuning));
         self.save()?;
         Ok(tuning)
+    }
+
+    /// The programs on the same memory, which they use one after the other.
+    fn bind(&self, programs: Vec<Program<Params>>) -> Result<Vec<Step>, Error> {
+        let mut bytes = BTreeMap::<Field, u64>::new();
+        for need in programs.iter().flat_map(|program| &program.needs) {
+            let most = bytes.entry(need.field).or_default();
+            *most = need.bytes.max(*most);
+        }
+        let buffers = bytes
+            .into_iter()
+            .map(|(field, bytes)| Ok((field, self.gpu.state_buffer("tuner", bytes)?)))
+            .collect::<Result<Vec<_>, Error>>()?;
+        let slices: Vec<_> = buffers
+            .iter()
+            .map(|(field, buffer)| (*field, Some(buffer.slice(..))))
+            .collect();
+        programs
+            .into_iter()
+            .map(|program| {
+                let plan = Compiled::new(self.gpu.kernels(), program)?;
+                Ok(plan.bind("tuner", &slices)?)
+            })
+            .collect()
     }
 
     /// Every strategy with every tile that is worth a try.
@@ -283,69 +334,6 @@ fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
-}
-
-/// The plans of one problem on the same memory, which they use one after the other.
-fn bind_train(
-    gpu: &Gpu,
-    plans: &[TrainPlan],
-    config: &BatchNormConfig,
-) -> Result<Vec<Step>, Error> {
-    let plan = &plans[0];
-    let buffer = |bytes| gpu.state_buffer("tuner", bytes);
-    let some = |bytes: u64| (bytes > 0).then(|| buffer(bytes)).transpose();
-    let activation = || buffer(plan.activation_bytes());
-    let (x, y) = (activation()?, activation()?);
-    let residual = config.epilogue.adds().then(activation).transpose()?;
-    let (affine, running) = (some(plan.affine_bytes())?, some(plan.running_bytes())?);
-    let saved = buffer(plan.saved_bytes())?;
-    let scratch = plans.iter().map(TrainPlan::scratch_bytes).max();
-    let scratch = buffer(scratch.unwrap_or(0))?;
-    let buffers = TrainBuffers {
-        x: x.slice(..),
-        y: y.slice(..),
-        residual: residual.as_ref().map(|buffer| buffer.slice(..)),
-        affine: affine.as_ref().map(|buffer| buffer.slice(..)),
-        running: running.as_ref().map(|buffer| buffer.slice(..)),
-        saved: saved.slice(..),
-        scratch: Some(scratch.slice(..)),
-    };
-    plans.iter().map(|plan| Ok(plan.bind(&buffers)?)).collect()
-}
-
-/// The plans of one problem on the same memory, which they use one after the other.
-fn bind_backward(
-    gpu: &Gpu,
-    plans: &[BackwardPlan],
-    config: &BatchNormConfig,
-    dx: Option<Destination>,
-) -> Result<Vec<Step>, Error> {
-    let plan = &plans[0];
-    let buffer = |bytes| gpu.state_buffer("tuner", bytes);
-    let some = |bytes: u64| (bytes > 0).then(|| buffer(bytes)).transpose();
-    let activation = || buffer(plan.activation_bytes());
-    let (x, dy) = (activation()?, activation()?);
-    let apart = (dx == Some(Destination::Apart))
-        .then(activation)
-        .transpose()?;
-    let output = config.epilogue.adds().then(activation).transpose()?;
-    let dresidual = config.epilogue.adds().then(activation).transpose()?;
-    let (affine, grads) = (some(plan.affine_bytes())?, some(plan.grads_bytes())?);
-    let statistics = buffer(plan.statistics_bytes())?;
-    let scratch = plans.iter().map(BackwardPlan::scratch_bytes).max();
-    let scratch = buffer(scratch.unwrap_or(0))?;
-    let buffers = BackwardBuffers {
-        x: x.slice(..),
-        dy: dy.slice(..),
-        dx: apart.as_ref().map(|buffer| buffer.slice(..)),
-        statistics: statistics.slice(..),
-        affine: affine.as_ref().map(|buffer| buffer.slice(..)),
-        output: output.as_ref().map(|buffer| buffer.slice(..)),
-        dresidual: dresidual.as_ref().map(|buffer| buffer.slice(..)),
-        grads: grads.as_ref().map(|buffer| buffer.slice(..)),
-        scratch: Some(scratch.slice(..)),
-    };
-    plans.iter().map(|plan| Ok(plan.bind(&buffers)?)).collect()
 }
 
 #[test]

@@ -128,7 +128,7 @@ pub struct KernelSpec {
 }
 
 /// One dispatch; `P` is the uniform of the norm's kernels, bound at 0, with the storage bindings after it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Dispatch<P> {
     /// What is run.
     pub kernel: KernelSpec,
