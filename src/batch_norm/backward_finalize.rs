@@ -18,7 +18,7 @@ pub fn dispatch(pass: &Pass<'_>, outcome: Outcome, params: Params) -> Dispatch<P
         Outcome::Sums => (("outcome", "outcome_sums"), pass.write(Field::Sums)),
     };
     let bindings = vec![pass.write(Field::Scratch), written];
-    pass.dispatch(
+    pass.combining(
         "backward_finalize",
         &[("monoid", "sums"), ("slot", "slot_channel"), outcome],
         params,

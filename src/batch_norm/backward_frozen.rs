@@ -16,7 +16,7 @@ pub fn dispatch(pass: &Pass<'_>, dx: Destination, params: Params) -> Dispatch<Pa
         dx,
     ];
     let choices = [("monoid", "sums"), pass.slot(), gradients, pass.incoming()];
-    pass.dispatch("backward_frozen", &choices, params, bindings)
+    pass.walking("backward_frozen", &choices, params, bindings)
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ pub fn dispatch(
         dx,
     ];
     let choices = [means, gradients, pass.incoming_again()];
-    pass.dispatch(
+    pass.walking(
         "backward_normalize",
         &choices,
         Params {

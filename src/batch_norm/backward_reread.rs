@@ -24,7 +24,7 @@ pub fn bindings(pass: &Pass<'_>, dx: Destination, geometry: &Geometry) -> (Choic
 pub fn dispatch(pass: &Pass<'_>, dx: Destination, geometry: Geometry) -> Dispatch<Params> {
     let (gradients, bindings) = bindings(pass, dx, &geometry);
     let choices = [("monoid", "sums"), pass.slot(), gradients, pass.incoming()];
-    pass.dispatch(
+    pass.walking(
         "backward_reread",
         &choices,
         Params {

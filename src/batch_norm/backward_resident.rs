@@ -20,7 +20,7 @@ pub fn dispatch(pass: &Pass<'_>, dx: Destination, geometry: Geometry) -> Dispatc
         geometry,
         ..pass.params
     };
-    pass.dispatch("backward_resident", &choices, params, bindings)
+    pass.walking("backward_resident", &choices, params, bindings)
 }
 
 /// What is kept in registers makes no difference to the numbers.

@@ -25,7 +25,7 @@ pub fn dispatch(pass: &Pass<'_>, params: Params) -> Dispatch<Params> {
         ("gradients", "gradients_read"),
         pass.incoming(),
     ];
-    pass.dispatch("backward_stats", &choices, params, bindings)
+    pass.walking("backward_stats", &choices, params, bindings)
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub fn dispatch(
             ("outcome", "outcome_moments")
         }
     };
-    pass.dispatch(
+    pass.combining(
         "finalize",
         &[
             ("monoid", "moments"),

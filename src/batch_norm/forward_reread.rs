@@ -25,7 +25,7 @@ pub fn dispatch(pass: &Pass<'_>, geometry: Geometry) -> Dispatch<Params> {
         ("values", "values_apart"),
         pass.epilogue(),
     ];
-    pass.dispatch(
+    pass.walking(
         "forward_reread",
         &choices,
         Params {

@@ -19,7 +19,7 @@ pub fn dispatch(pass: &Pass<'_>, geometry: Geometry) -> Dispatch<Params> {
         geometry,
         ..pass.params
     };
-    pass.dispatch("forward_resident", &choices, params, bindings)
+    pass.walking("forward_resident", &choices, params, bindings)
 }
 
 /// What is kept in registers makes no difference to the numbers.

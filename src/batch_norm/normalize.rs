@@ -33,7 +33,7 @@ pub fn dispatch(
         pass.read(statistics),
     ];
     let choices = [("values", values), pass.epilogue()];
-    pass.dispatch(
+    pass.walking(
         "normalize",
         &choices,
         Params {

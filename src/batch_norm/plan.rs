@@ -84,7 +84,8 @@ impl<'a> Pass<'a> {
             }
             Statistics::Frozen | Statistics::Shared => {}
         }
-        let tile = tuning.tile(caps)?;
+        let bytes = problem.dtype.buffer_bytes(walk.elements as usize);
+        let tile = tuning.tile(caps, bytes)?;
         let windows = walk.windows(caps.max_binding, 4 * problem.dtype.bytes());
         Ok(Self {
             caps,
@@ -270,8 +271,9 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// A dispatch of the kernel in file `name`, with what its imports stand for beside layout and element.
-    pub fn dispatch(
+    /// A dispatch of a kernel that walks the tensor: the one in file `name`, with what its imports stand for beside
+    /// layout and element.
+    pub fn walking(
         &self,
         name: &'static str,
         more: &[Choice],
@@ -291,23 +293,35 @@ impl<'a> Pass<'a> {
             2 => "columns_2",
             _ => "columns_1",
         };
-        let mut choices = vec![
+        let mut dispatch = self.combining(name, more, params, bindings);
+        let kernel = &mut dispatch.kernel;
+        kernel.choices.extend([
             self.walk.choice(),
             ("columns", columns),
             ("element", element),
-        ];
-        choices.extend(more);
+        ]);
+        let masked = self.walk.masked || self.windows.len() > 1;
+        let frozen = self.statistics == Statistics::Frozen;
+        kernel
+            .overrides
+            .extend([("MASKED", masked.into()), ("FROZEN", frozen.into())]);
+        dispatch
+    }
+
+    /// A dispatch of a kernel that only combines what others have left: it is the same for all layouts and types.
+    pub fn combining(
+        &self,
+        name: &'static str,
+        choices: &[Choice],
+        params: Params,
+        bindings: Vec<Binding>,
+    ) -> Dispatch<Params> {
         Dispatch {
             kernel: KernelSpec {
                 name,
-                choices,
+                choices: choices.to_vec(),
                 overrides: vec![
                     ("WORKGROUP", self.tile.workgroup),
-                    (
-                        "MASKED",
-                        (self.walk.masked || self.windows.len() > 1).into(),
-                    ),
-                    ("FROZEN", (self.statistics == Statistics::Frozen).into()),
                     ("WIDTH", params.geometry.width),
                     ("FLAGS", params.flags & flags_of(&bindings)),
                 ],

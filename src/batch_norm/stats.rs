@@ -12,7 +12,7 @@ pub fn dispatch(pass: &Pass<'_>, params: Params) -> Dispatch<Params> {
         pass.read_window(Field::X, &params.geometry),
         pass.write(Field::Scratch),
     ];
-    pass.dispatch(
+    pass.walking(
         "stats",
         &[("monoid", "moments"), pass.slot()],
         params,
