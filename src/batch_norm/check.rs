@@ -1,242 +1,19 @@
 //! The chain of trust: the oracle holds the twins, each twin holds its kernel, and the oracle holds whole
 //! programs on the device.
 
-use super::config::BatchNormConfig;
-use super::options::{BackwardOptions, Destination, Epilogue, EvalOptions, ParameterGradients};
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use super::cases::{CAPS, Case, Mode, SETS, all_cases, cases};
+use super::options::{Destination, Epilogue, ParameterGradients};
 use super::params::Params;
-use super::plan;
-use super::plan_pieces;
-use super::tuning::{Strategy, Tuning};
 use super::twin::{self, Memory};
-use crate::dtype::{Dtype, Problem};
-use crate::error::PlanError;
+use crate::dtype::Dtype;
 use crate::gpu::program::{Field, Program};
-use crate::gpu::{Caps, Kernels, step, test_gpu};
+use crate::gpu::{Kernels, step, test_gpu};
 use crate::reference::compare::{Bound, within};
 use crate::reference::{Moments, oracle};
-use crate::shape::Shape;
-use crate::shared::walk::Tile;
-
-/// Extents around the tiles below, in scalars and vectors of 4; primes; the smallest; rows that are no
-/// whole vectors.
-const EXTENTS: [&str; 31] = [
-    "n2c1",
-    "n7c3",
-    "n9c31",
-    "n5c32",
-    "n6c33",
-    "n3c130",
-    "n64c4",
-    "n9c12",
-    "n2c3l1",
-    "n3c5l2",
-    "n2c7l3",
-    "n4c3l4",
-    "n3c2l31",
-    "n3c2l32",
-    "n2c3l33",
-    "n1c3l127",
-    "n1c4l128",
-    "n2c3l129",
-    "n1c1l1021",
-    "n8c16h1w1",
-    "n16c4h3w3",
-    "n17c12h5w1",
-    "n16c3h2w2",
-    "n4c5h7w7",
-    "n2c8h6w6",
-    "n3c20h3w3",
-    "n1c6h3w5",
-    "n5c1h9w8",
-    "n2c9h11w13",
-    "n2c3d2h3w5",
-    "n1c8d3h4w4",
-];
-
-/// Workgroups of one group of lanes, as on processors, and of several, as on GPUs.
-const TILES: [Tile; 3] = [
-    Tile {
-        workgroup: 8,
-        lanes: 8,
-        columns: 2,
-    },
-    Tile {
-        workgroup: 64,
-        lanes: 32,
-        columns: 1,
-    },
-    Tile {
-        workgroup: 256,
-        lanes: 4,
-        columns: 1,
-    },
-];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    Train,
-    Eval(Destination),
-    Backward {
-        frozen: bool,
-        dx: Option<Destination>,
-        parameters: ParameterGradients,
-    },
-    Stats,
-    Combine,
-    Finalize,
-    Apply(Destination),
-    BackwardReduce,
-    BackwardApply(Destination),
-}
-
-/// The parts of a batch whose moments are combined.
-const SETS: usize = 3;
-
-impl Mode {
-    const ALL: [Self; 19] = [
-        Self::Train,
-        Self::Eval(Destination::Apart),
-        Self::backward(
-            false,
-            Some(Destination::Apart),
-            ParameterGradients::Overwrite,
-        ),
-        Self::backward(
-            true,
-            Some(Destination::Apart),
-            ParameterGradients::Overwrite,
-        ),
-        Self::Eval(Destination::InPlace),
-        Self::backward(
-            false,
-            Some(Destination::InPlace),
-            ParameterGradients::Accumulate,
-        ),
-        Self::backward(
-            true,
-            Some(Destination::InPlace),
-            ParameterGradients::Accumulate,
-        ),
-        Self::backward(false, None, ParameterGradients::Overwrite),
-        Self::backward(true, None, ParameterGradients::Accumulate),
-        Self::backward(false, Some(Destination::Apart), ParameterGradients::Skip),
-        Self::backward(true, Some(Destination::Apart), ParameterGradients::Skip),
-        Self::Stats,
-        Self::Combine,
-        Self::Finalize,
-        Self::Apply(Destination::Apart),
-        Self::Apply(Destination::InPlace),
-        Self::BackwardReduce,
-        Self::BackwardApply(Destination::Apart),
-        Self::BackwardApply(Destination::InPlace),
-    ];
-
-    const fn backward(
-        frozen: bool,
-        dx: Option<Destination>,
-        parameters: ParameterGradients,
-    ) -> Self {
-        Self::Backward {
-            frozen,
-            dx,
-            parameters,
-        }
-    }
-
-    /// Whether the mode is in the four of which every case is run; of the others, a sample is.
-    fn is_basic(self) -> bool {
-        Self::ALL[..4].contains(&self)
-    }
-}
-
-/// A problem, and how it is forced to be solved.
-#[derive(Clone, Copy, Debug)]
-pub struct Case {
-    shape: Shape,
-    dtype: Dtype,
-    config: BatchNormConfig,
-    tuning: Tuning,
-    mode: Mode,
-    max_binding: u64,
-}
-
-/// Every shape in both layouts, with every strategy, tile, mode, storage type and option that it can be had with.
-pub fn all_cases() -> Vec<Case> {
-    choose_cases(false)
-}
-
-/// As many of them as there is time to compile kernels for.
-pub fn cases() -> Vec<Case> {
-    choose_cases(true)
-}
-
-fn choose_cases(few: bool) -> Vec<Case> {
-    let mut cases = Vec::new();
-    let mut turn = 0;
-    for (index, shape) in shapes().into_iter().enumerate() {
-        // The tile for processors always, those for GPUs by turns.
-        let by_turns = [TILES[0], TILES[1 + index / 2 % 2]];
-        let tiles = if few { &by_turns[..] } else { &TILES };
-        let config = BatchNormConfig::new(shape.channels());
-        let options = [
-            config,
-            config.bias(false).momentum(None),
-            config.weight(false).eps(1e-3).momentum(Some(0.3)),
-            config.affine(false).track_running_stats(false),
-            config.affine(false).eps(0.5),
-        ];
-        for (strategy, tile) in product(&Strategy::ALL, tiles) {
-            for ((mode, epilogue), dtype) in
-                product(&product(&Mode::ALL, &Epilogue::ALL), &Dtype::ALL)
-            {
-                for (config, max_binding) in product(&options, &[1 << 27, 1024]) {
-                    let plain = dtype == Dtype::F32 && epilogue == Epilogue::Identity;
-                    turn += 1;
-                    // The turns come to every combination of two settings, on one shape or another.
-                    let often = !few || config == options[0] || turn % 7 == 0;
-                    let basic =
-                        plain && mode.is_basic() && often && (max_binding > 1024 || turn % 4 == 0);
-                    if basic || turn % (if few { 293 } else { 97 }) == 0 {
-                        cases.push(Case {
-                            shape,
-                            dtype,
-                            config: config.epilogue(epilogue),
-                            tuning: Tuning {
-                                strategy: Some(strategy),
-                                tile: Some(tile),
-                            },
-                            mode,
-                            max_binding,
-                        });
-                    }
-                }
-            }
-        }
-    }
-    cases
-}
-
-fn product<A: Copy, B: Copy>(a: &[A], b: &[B]) -> Vec<(A, B)> {
-    a.iter()
-        .flat_map(|&a| b.iter().map(move |&b| (a, b)))
-        .collect()
-}
-
-fn shapes() -> Vec<Shape> {
-    EXTENTS
-        .iter()
-        .flat_map(|extents| {
-            let first: Shape = extents.parse().expect("extents");
-            let spatial = &first.to_string()[extents.len()..].trim_start()[2..].to_owned();
-            let last = format!("{extents} n{spatial}c").parse().expect("extents");
-            if first == last {
-                vec![first]
-            } else {
-                vec![first, last]
-            }
-        })
-        .collect()
-}
 
 /// Numbers in [-1, 1), the same at every call.
 fn noise(seed: u64, count: usize) -> impl Iterator<Item = f64> {
@@ -264,63 +41,6 @@ fn center(channel: usize) -> f64 {
 }
 
 impl Case {
-    /// The program, or `None` for a case that does not exist: the strategy cannot serve the shape, or
-    /// there are no running statistics to freeze.
-    pub fn program(&self, caps: &Caps) -> Option<Program<Params>> {
-        let caps = Caps {
-            max_binding: self.max_binding,
-            // The tile for processors goes with the words for them.
-            wide_words: caps.wide_words && self.tuning.tile == Some(TILES[0]),
-            ..*caps
-        };
-        let problem = Problem::new(self.shape, self.dtype);
-        let (config, tuning) = (&self.config, self.tuning);
-        let program = match self.mode {
-            Mode::Train => plan::train(&caps, problem, config, tuning),
-            Mode::Eval(y) => plan::eval(&caps, problem, config, EvalOptions { y, tuning }),
-            Mode::Backward {
-                frozen,
-                dx,
-                parameters,
-            } => {
-                let options = BackwardOptions {
-                    frozen,
-                    dx,
-                    parameters,
-                    tuning,
-                };
-                plan::backward(&caps, problem, config, options)
-            }
-            Mode::Stats => plan_pieces::stats(&caps, problem, config, tuning),
-            Mode::Combine => plan_pieces::combine(&caps, config, SETS as u32),
-            Mode::Finalize => plan_pieces::finalize(&caps, config),
-            Mode::Apply(y) => plan_pieces::apply(&caps, problem, config, y),
-            Mode::BackwardReduce => plan_pieces::backward_reduce(&caps, problem, config, tuning),
-            Mode::BackwardApply(dx) => plan_pieces::backward_apply(&caps, problem, config, dx),
-        };
-        match program {
-            Ok(program) => Some(program),
-            Err(
-                PlanError::Strategy { .. }
-                | PlanError::NoRunningStatistics
-                | PlanError::Unsupported { .. }
-                | PlanError::TooFewValues { .. }
-                // Parameters larger than the small binding.
-                | PlanError::Limit { .. },
-            ) => None,
-            Err(error) => panic!("{self:?}: {error}"),
-        }
-    }
-
-    /// Whether the tensor is larger than a binding may be.
-    pub fn is_windowed(&self) -> bool {
-        self.dtype.bytes() * self.elements() as u64 > self.max_binding
-    }
-
-    fn elements(&self) -> usize {
-        self.shape.elements().expect("a small shape")
-    }
-
     /// The nearest value of the storage type.
     fn stored(&self, value: f64) -> f64 {
         f64::from(
@@ -791,7 +511,7 @@ fn canonical(field: Field, values: &[f64]) -> Vec<f64> {
 const GUARD: u32 = 0xdead_beef;
 const GUARD_BYTES: u64 = 256;
 
-/// What the program leaves on the device.
+/// What the program leaves on the device, which must take it; an error if it writes outside of its buffers.
 fn on_device(
     case: &Case,
     kernels: &Kernels,
@@ -826,9 +546,10 @@ fn on_device(
             (*field, Some(buffer.slice(GUARD_BYTES..GUARD_BYTES + bytes)))
         })
         .collect();
-    let pipelines = kernels.pipelines(program).map_err(|e| e.to_string())?;
+    let refused = |error: &dyn std::error::Error| -> ! { panic!("{case:?}: {error}") };
+    let pipelines = kernels.pipelines(program).unwrap_or_else(|e| refused(&e));
     let step =
-        step::bind("check", kernels, &pipelines, program, &slices).map_err(|e| e.to_string())?;
+        step::bind("check", kernels, &pipelines, program, &slices).unwrap_or_else(|e| refused(&e));
     let mut encoder = device.create_command_encoder(&Default::default());
     step.encode(&mut encoder);
     gpu.queue().submit([encoder.finish()]);
@@ -837,7 +558,7 @@ fn on_device(
     for (field, bytes, buffer) in &buffers {
         let words: Vec<u32> = gpu
             .read_buffer(buffer, 0, (buffer.size() / 4) as usize)
-            .map_err(|e| e.to_string())?;
+            .unwrap_or_else(|e| refused(&e));
         let (head, rest) = words.split_at(GUARD_BYTES as usize / 4);
         let (body, tail) = rest.split_at(*bytes as usize / 4);
         if head.iter().chain(tail).any(|&word| word != GUARD) {
@@ -899,25 +620,30 @@ pub fn kernel(name: &str) {
     assert!(checked > 15, "{name}: only {checked} dispatches");
 }
 
-/// The properties of a device that plans without one are made for.
-pub const CAPS: Caps = Caps {
-    cpu: true,
-    cores: 8,
-    wide_words: true,
-    lanes: 8,
-    max_workgroup: 256,
-    max_groups: 65_535,
-    max_binding: 1 << 27,
-    storage_alignment: 256,
-    uniform_alignment: 256,
-};
+/// Checks every case on as many threads as there are cores, and counts those that are of use. Each thread has its own
+/// test device, so that kernels are compiled side by side.
+pub fn side_by_side<T: Sync>(cases: &[T], check: impl Fn(&T) -> bool + Sync) -> usize {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        std::iter::from_fn(|| cases.get(next.fetch_add(1, Ordering::Relaxed)))
+            .filter(|case| check(case))
+            .count()
+    };
+    thread::scope(|scope| {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .sum()
+    })
+}
 
 #[test]
 fn chained_twins_agree_with_the_oracle() {
-    let mut checked = 0;
-    for case in all_cases() {
+    let checked = side_by_side(&all_cases(), |case| {
         let Some(program) = case.program(&CAPS) else {
-            continue;
+            return false;
         };
         let mut memory = case.memory(&program);
         twin::run_all(&program, &mut memory);
@@ -925,20 +651,20 @@ fn chained_twins_agree_with_the_oracle() {
         let scale = case.largest_inv_std().max(values);
         case.compare_with_oracle(&memory, |_| Bound::new(1e-11, 1e-13 * scale))
             .unwrap();
-        checked += 1;
-    }
+        true
+    });
     assert!(checked > 4000, "only {checked} cases");
 }
 
 #[test]
 fn programs_on_the_device_agree_with_the_oracle() {
-    let kernels = test_gpu().kernels();
-    let mut checked = 0;
-    for case in cases() {
-        if let Some(program) = case.program(kernels.caps()) {
+    let checked = side_by_side(&cases(), |case| {
+        let kernels = test_gpu().kernels();
+        let program = case.program(kernels.caps());
+        program.is_some_and(|program| {
             case.check_on_device(kernels, &program).unwrap();
-            checked += 1;
-        }
-    }
+            true
+        })
+    });
     assert!(checked > 2000, "only {checked} cases");
 }

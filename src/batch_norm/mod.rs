@@ -55,6 +55,8 @@ mod tuner;
 mod tuning;
 
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod check;
 #[cfg(test)]
 mod sabotage;

@@ -1,6 +1,7 @@
 //! Are the checks able to fail? Each mutant of a shader must turn a case red.
 
-use super::check::cases;
+use super::cases::cases;
+use super::check::side_by_side;
 use super::params::Params;
 use crate::gpu::compose::{Source, compose};
 use crate::gpu::program::Program;
@@ -562,17 +563,15 @@ fn imports(program: &Program<Params>, file: &str) -> bool {
 
 #[test]
 fn every_mutant_is_caught() {
-    let gpu = test_gpu();
     // A few cases of every kind first, which catch most, and then those that are rare.
     let all = cases();
     let windowed = all.iter().filter(|case| case.is_windowed());
     let few = all.iter().step_by(41).chain(windowed);
     let cases: Vec<_> = few.chain(&all).collect();
-    let mut survivors = Vec::new();
-    for mutant in MUTANTS {
+    let caught = side_by_side(MUTANTS, |mutant| {
         let sources = mutated(mutant);
         // Compiled kernels are kept by name, so that each mutant needs its own.
-        let kernels = Kernels::new(gpu.device()).expect("the test device");
+        let kernels = Kernels::new(test_gpu().device()).expect("the test device");
         let caught = cases.iter().any(|case| {
             let program = case
                 .program(kernels.caps())
@@ -582,10 +581,8 @@ fn every_mutant_is_caught() {
                 case.check_on_device(&kernels, &program).is_err()
             })
         });
-        if !caught {
-            survivors.push((mutant.0, mutant.3));
-        }
-    }
-    assert!(survivors.is_empty(), "not caught: {survivors:#?}");
-    assert!(MUTANTS.len() >= 12);
+        assert!(caught, "not caught: {}, {}", mutant.0, mutant.3);
+        caught
+    });
+    assert_eq!(caught, MUTANTS.len());
 }

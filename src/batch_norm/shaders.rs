@@ -5,7 +5,7 @@ use naga::back::pipeline_constants::process_overrides;
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use naga::{ShaderStage, back};
 
-use super::check::{CAPS, all_cases};
+use super::cases::{CAPS, all_cases};
 use super::params::Params;
 use crate::gpu::compose::compose;
 use crate::gpu::program::{Access, Dispatch};

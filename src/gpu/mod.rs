@@ -16,9 +16,14 @@ pub use step::Step;
 pub use tensor::Tensor;
 pub(crate) use wait::wait;
 
-/// The device that the tests of this crate share. A machine without one fails them.
+/// A device for each thread of this crate's tests, because a software device compiles its kernels on one thread. A
+/// machine without one fails them.
 #[cfg(test)]
 pub fn test_gpu() -> &'static Gpu {
-    static GPU: std::sync::OnceLock<Gpu> = std::sync::OnceLock::new();
-    GPU.get_or_init(|| Gpu::open().unwrap_or_else(|error| panic!("the tests need a GPU: {error}")))
+    thread_local! {
+        static GPU: &'static Gpu = Box::leak(Box::new(
+            Gpu::open().unwrap_or_else(|error| panic!("the tests need a GPU: {error}")),
+        ));
+    }
+    GPU.with(|gpu| *gpu)
 }
