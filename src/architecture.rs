@@ -69,7 +69,8 @@
 //! leaves partial results of many workgroups in scratch memory, combines them, and normalizes in a third dispatch.
 //! Split serves everything; the others need channels that no vector shares. The
 //! thresholds in `tuning.rs` are measured on llvmpipe only. Those for hardware are estimates from the bytes that
-//! must move, and the `Tuner` replaces them by measurements on the device at hand.
+//! must move, and the `Tuner` replaces them by measurements on the device at hand. It compares what candidates leave
+//! before it times them: a driver that drops work is fast.
 //!
 //! Split has a dispatch of its own for the combination. Each workgroup of the last pass could combine its channel's
 //! partial results by itself and save that dispatch. On llvmpipe it is 1 % of a large pass; on hardware, where a
@@ -116,9 +117,10 @@
 //!
 //! torch's float64 holds the oracle (1e-12), the oracle holds the chained twins (f64, in each kernel's own
 //! decomposition), each twin holds its kernel, and the oracle once more holds whole programs on the device. Only
-//! the last two need a device, so a red test says where the fault is. Every f32 case runs with every strategy,
-//! several tiles, both layouts, in windows and without, twice for equal bits, in slices between guard words; of the
-//! product with storage types, epilogues and destinations a sample does.
+//! the last two need a device, so a red test says where the fault is. The four passes in f32 run on every shape in both
+//! layouts with every strategy, several tiles and what a plan chooses on a GPU, twice for equal bits, in slices between
+//! guard words; of the product with storage types, epilogues, destinations, options and windows a sample does, and a
+//! larger one without a device.
 //! `sabotage.rs` mutates the shaders, and each mutant must be caught.
 //!
 //! # Learnt by measuring

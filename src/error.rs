@@ -87,7 +87,7 @@ pub enum PlanError {
         /// What stands in the way.
         reason: &'static str,
     },
-    /// A combination of options that does not exist.
+    /// A combination of options, or a size, that no kernel serves.
     #[error("{field}: {reason}")]
     Unsupported {
         /// The option at fault.
@@ -300,6 +300,12 @@ pub enum TensorError {
     WrongDevice {
         /// The argument.
         field: &'static str,
+    },
+    /// The buffer of a tensor that wgpu refuses to copy from.
+    #[error("tensor: its buffer cannot be read: {message}")]
+    Unreadable {
+        /// wgpu's words.
+        message: String,
     },
     /// A `Saved` of another layer.
     #[error("saved: comes from another layer's forward")]

@@ -55,7 +55,8 @@
 //!   `x * scale + shift`: a mean of ten thousand deviations costs no digits.
 //! * An empty batch is allowed: empty output, zero parameter gradients, running statistics and their counter as
 //!   before. (torch counts it.)
-//! * `eps` must be positive where statistics come from the batch.
+//! * `eps` must be positive where statistics come from the batch. Where it is zero with running statistics, a channel
+//!   whose variance is zero becomes its bias; torch divides by zero.
 //! * Weight and bias are independent switches.
 //!
 //! The [`architecture`] page explains the house and what was learnt in building it.

@@ -93,6 +93,12 @@ impl Shape {
             Layout::ChannelsFirst => (dims[1], &dims[2..]),
             Layout::ChannelsLast => (dims[dims.len() - 1], &dims[1..dims.len() - 1]),
         };
+        // Without spatial axes the layouts are one.
+        let layout = if inner.is_empty() {
+            Layout::ChannelsFirst
+        } else {
+            layout
+        };
         let mut spatial = [1; 3];
         spatial[..inner.len()].copy_from_slice(inner);
         Ok(Self::with(dims[0], channels, spatial, inner.len(), layout))
@@ -259,6 +265,8 @@ mod tests {
             assert_eq!(shape.to_string().parse(), Ok(shape), "{shape}");
             assert_eq!(Shape::from_dims(&shape.dims(), shape.layout()), Ok(shape));
         }
+        let either = Shape::from_dims(&[8, 3], Layout::ChannelsLast);
+        assert_eq!(either, Ok(Shape::nc(8, 3)), "the layouts are one");
     }
 
     #[test]

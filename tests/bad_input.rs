@@ -8,8 +8,8 @@ use std::process::Command;
 use common::{STORAGE, blank, download, gpu, noise, upload};
 use wgpu::BufferUsages;
 use wgpu_norm::batch_norm::{
-    BackwardBuffers, BackwardPlan, EvalBuffers, EvalPlan, State, Strategy, Tile, TrainBuffers,
-    TrainPlan, Tuning,
+    BackwardBuffers, BackwardPlan, CombinePlan, EvalBuffers, EvalPlan, State, Strategy, Tile,
+    TrainBuffers, TrainPlan, Tuning,
 };
 use wgpu_norm::{
     BatchNormConfig, BindError, Error, Gpu, Kernels, Layout, PlanError, Shape, ShapeError,
@@ -518,6 +518,55 @@ fn tensors() {
         ),
         "{error}"
     );
+    let kept = gpu.device().create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 64,
+        usage: BufferUsages::STORAGE,
+        mapped_at_creation: false,
+    });
+    for buffer in [kept, blank(&common::gpu(), 64)] {
+        let unreadable = gpu.tensor_from_buffer(shape, buffer).unwrap();
+        let error = unreadable.read().unwrap_err();
+        assert!(
+            matches!(error, Error::Tensor(TensorError::Unreadable { .. })),
+            "{error}"
+        );
+        let error = pollster::block_on(unreadable.read_async()).unwrap_err();
+        assert!(error.to_string().starts_with("tensor: "), "{error}");
+    }
+}
+
+#[test]
+fn two_handles_of_one_device_share_tensors() {
+    let gpu = gpu();
+    let again = Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone()).unwrap();
+    let x = again.tensor(Shape::nc(4, 4), &noise(1, 16)).unwrap();
+    let mut bn = BatchNormConfig::new(4).build(&gpu).unwrap();
+    let (y, saved) = bn.train(&x).unwrap();
+    bn.backward(saved, &y).map(drop).unwrap();
+}
+
+#[test]
+fn more_work_than_a_grid_or_a_kernel_holds() {
+    let mut limits = Gpu::required_limits();
+    limits.max_compute_workgroups_per_dimension = 16;
+    let kernels = Kernels::new(&noop(limits)).unwrap();
+    let shape = Shape::ncl(2, 1000, 4);
+    let error = TrainPlan::new(&kernels, shape, &BatchNormConfig::new(1000)).unwrap_err();
+    let limit = "max_compute_workgroups_per_dimension";
+    assert!(
+        matches!(error, PlanError::Limit { limit: l, needed: 63, available: 16 } if l == limit),
+        "{error}"
+    );
+    let kernels = noop_kernels();
+    for channels in [1, 1 << 31] {
+        let error = CombinePlan::new(&kernels, &BatchNormConfig::new(channels), u32::MAX);
+        let error = error.unwrap_err();
+        assert!(
+            matches!(error, PlanError::Unsupported { field: "parts", .. }),
+            "{error}"
+        );
+    }
 }
 
 #[test]

@@ -21,6 +21,33 @@ fn submit(gpu: &Gpu, steps: &[Step]) {
     gpu.queue().submit([encoder.finish()]);
 }
 
+/// As many as of a batch in parts of one value each, and more than a driver gives one invocation rounds for.
+#[test]
+fn many_sets_are_all_combined() {
+    let gpu = gpu();
+    let config = BatchNormConfig::new(1);
+    for sets in [3u32, 262_141, 300_000] {
+        let plan = CombinePlan::new(gpu.kernels(), &config, sets).unwrap();
+        // mean, residual, m2, count
+        let values: Vec<f32> = (0..sets)
+            .flat_map(|set| [(set % 2) as f32, 0.0, 0.0, 1.0])
+            .collect();
+        let (parts, moments) = (upload(&gpu, &values), blank(&gpu, plan.moments_bytes()));
+        let step = plan
+            .bind(&CombineBuffers {
+                sets: parts.slice(..),
+                moments: moments.slice(..),
+            })
+            .unwrap();
+        submit(&gpu, &[step]);
+        let (n, ones) = (f64::from(sets), f64::from(sets / 2));
+        let mean = ones / n;
+        let expected = [mean, 0.0, n * mean * (1.0 - mean), n];
+        let bound = Bound::new(1e-5, 1e-6);
+        within("moments", &download(&gpu, &moments, 4), &expected, bound).unwrap();
+    }
+}
+
 #[test]
 fn two_halves_are_normalized_as_one_batch() {
     let gpu = gpu();

@@ -5,8 +5,8 @@ mod common;
 
 use common::{blank, download, gpu, noise, upload, wide};
 use wgpu_norm::batch_norm::{
-    BackwardBuffers, BackwardPlan, EvalBuffers, EvalPlan, Step, Strategy, TrainBuffers, TrainPlan,
-    Tuning,
+    BackwardBuffers, BackwardOptions, BackwardPlan, EvalBuffers, EvalPlan, Step, Strategy, Tile,
+    TrainBuffers, TrainPlan, Tuning,
 };
 use wgpu_norm::reference::compare::{Bound, within};
 use wgpu_norm::reference::oracle::{self, Running};
@@ -256,6 +256,76 @@ fn grids_above_the_limit_of_one_dimension_are_folded() {
         )
         .unwrap();
     }
+}
+
+/// Drivers that end loops after so many rounds do so without a word. Whatever walk a plan takes must come to its end.
+#[test]
+fn the_longest_walks_leave_nothing_out() {
+    let gpu = gpu();
+    let channels = 32;
+    let (config, eps) = (BatchNormConfig::new(channels), f64::from(1e-5f32));
+    let (mut taken, mut refused) = (0, 0);
+    for n in [16_384, 16_385, 32_768, 65_536] {
+        let shape = Shape::nc(n, channels);
+        let (x, dy) = (noise(1, n * channels), noise(2, n * channels));
+        let y = oracle::train(shape, &wide(&x), None, None, eps).y;
+        let dx = oracle::backward(shape, &wide(&x), &wide(&dy), None, eps).dx;
+        for (columns, strategy) in [
+            (1, Strategy::Reread),
+            (2, Strategy::Reread),
+            (8, Strategy::Reread),
+            (8, Strategy::Split),
+        ] {
+            let tuning = Tuning {
+                strategy: Some(strategy),
+                tile: Some(Tile {
+                    workgroup: 1,
+                    lanes: 1,
+                    columns,
+                }),
+            };
+            if let Err(error) = TrainPlan::with_tuning(gpu.kernels(), shape, &config, tuning) {
+                assert!(matches!(error, PlanError::Strategy { .. }), "{error}");
+                refused += 1;
+                continue;
+            }
+            taken += 1;
+            let forward = bind(&gpu, shape, &config, &x, tuning);
+            let options = BackwardOptions {
+                tuning,
+                ..BackwardOptions::default()
+            };
+            let plan = BackwardPlan::with_options(gpu.kernels(), shape, &config, options).unwrap();
+            let [x, dy] = [&x, &dy].map(|values| upload(&gpu, values));
+            let out = blank(&gpu, plan.activation_bytes());
+            let affine = upload(&gpu, &config.initial_affine());
+            let grads = blank(&gpu, plan.grads_bytes());
+            let scratch = blank(&gpu, plan.scratch_bytes());
+            let backward = plan
+                .bind(&BackwardBuffers {
+                    x: x.slice(..),
+                    dy: dy.slice(..),
+                    dx: Some(out.slice(..)),
+                    output: None,
+                    dresidual: None,
+                    statistics: forward.saved.slice(..),
+                    affine: Some(affine.slice(..)),
+                    grads: Some(grads.slice(..)),
+                    scratch: Some(scratch.slice(..)),
+                })
+                .unwrap();
+            let mut encoder = gpu.device().create_command_encoder(&Default::default());
+            forward.step.encode(&mut encoder);
+            backward.encode(&mut encoder);
+            gpu.queue().submit([encoder.finish()]);
+            let bound = Bound::new(1e-5, 1e-5);
+            within("y", &download(&gpu, &forward.y, y.len()), &y, bound)
+                .unwrap_or_else(|error| panic!("{shape} {tuning:?}: {error}"));
+            within("dx", &download(&gpu, &out, dx.len()), &dx, bound)
+                .unwrap_or_else(|error| panic!("{shape} {tuning:?}: {error}"));
+        }
+    }
+    assert!(taken > 4 && refused > 0, "{taken} taken, {refused} refused");
 }
 
 #[test]

@@ -200,6 +200,21 @@ fn other_kernels_and_devices_are_measured_anew() {
     fs::remove_file(path).unwrap();
 }
 
+/// What one writes, another keeps.
+#[test]
+fn tuners_share_a_file() {
+    let gpu = &gpu();
+    let path = file("shared");
+    let mut tuners = [0, 1].map(|_| Tuner::with_file(gpu, &path).unwrap());
+    for (tuner, channels) in tuners.iter_mut().zip([8, 16]) {
+        let shape = Shape::nc(64, channels);
+        tuner.train(shape, &BatchNormConfig::new(channels)).unwrap();
+    }
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(text.lines().count(), 2, "{text}");
+    fs::remove_file(path).unwrap();
+}
+
 #[test]
 fn a_file_that_cannot_be_used_is_named() {
     let gpu = &gpu();

@@ -15,7 +15,8 @@ fn entries_at(channel: u32, chunk: vec4<u32>, entry: vec4<u32>) -> vec4<u32> {
 }
 
 fn entry_if(there: bool, at: u32) -> Entry {
-    return select(Entry(), scratch[at], there);
+    // What is not there may be beyond the buffer.
+    return select(Entry(), scratch[select(0u, at, there)], there);
 }
 
 // Every `rows`-th group of four of the channel's entries.

@@ -9,9 +9,11 @@
 // A channel's moments in one set.
 fn moments_in(index: u32, channel: u32) -> Entry {
     let channels = params.geometry.channels;
-    let at = 4u * index * channels + channel;
+    let there = index < params.partial_chunk;
+    // What is not there is beyond the buffer.
+    let at = select(0u, 4u * index * channels, there) + channel;
     let moments = vec4(sets[at], sets[at + channels], sets[at + 2u * channels], sets[at + 3u * channels]);
-    return select(Entry(), moments, index < params.partial_chunk);
+    return select(Entry(), moments, there);
 }
 
 fn gather(channel: u32, row: u32, rows: u32) -> Partial {

@@ -16,7 +16,7 @@ fn standardize(x: vec4<f32>, statistics: Statistics) -> vec4<f32> {
 
 fn inverse_std(variance: vec4<f32>) -> vec4<f32> {
     let sum = variance + params.eps;
-    // As torch: nothing is scaled up where variance and eps are both zero.
+    // As torch does with a batch's statistics: nothing is scaled up where variance and eps are both zero.
     let zero = sum == vec4(0.0);
     let positive = select(sum, vec4(1.0), zero);
     let estimate = inverseSqrt(positive);

@@ -45,9 +45,9 @@ fn has_values(walk: Walk, j: u32) -> bool {
 }
 
 fn place(walk: Walk, cursor: Cursor, j: u32) -> Place {
-    let vector = cursor.vector + j * WIDTH;
-    // Of a lane that walks at all, the first column has values.
+    // Of a lane that walks at all, the first column has values. Reductions read the others, too: the first again.
     let there = COLUMNS == 1u || has_values(walk, j);
+    let vector = cursor.vector + select(0u, j * WIDTH, there);
     if !MASKED {
         return Place(vector, vec4(there), vec4(false), there);
     }
@@ -56,7 +56,7 @@ fn place(walk: Walk, cursor: Cursor, j: u32) -> Place {
         && vector < params.geometry.vector_end;
     let element = 4u * vector + vec4(0u, 1u, 2u, 3u);
     return Place(
-        vector - params.geometry.vector_begin,
+        select(0u, vector - params.geometry.vector_begin, bound),
         (element < vec4(params.geometry.elements)) & vec4(bound),
         vec4(false),
         bound,

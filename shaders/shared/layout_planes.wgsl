@@ -56,7 +56,8 @@ fn place(walk: Walk, cursor: Cursor, j: u32) -> Place {
     let end = begin + params.geometry.plane;
     let vector = begin / 4u + cursor.offset;
     let bound = vector >= params.geometry.vector_begin && vector < params.geometry.vector_end;
-    let index = vector - params.geometry.vector_begin;
+    // Reductions read what is not bound, too, and select it away.
+    let index = select(0u, vector - params.geometry.vector_begin, bound);
     let element = 4u * vector + vec4(0u, 1u, 2u, 3u);
     return Place(
         index,

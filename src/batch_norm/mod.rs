@@ -38,6 +38,7 @@ mod backward_normalize;
 mod backward_reread;
 mod backward_resident;
 mod backward_stats;
+mod choices;
 mod config;
 mod finalize;
 mod forward_reread;
@@ -51,6 +52,7 @@ mod plan;
 mod plan_pieces;
 mod plans;
 mod stats;
+mod trial;
 mod tuner;
 mod tuning;
 

@@ -17,7 +17,7 @@ use crate::gpu::Caps;
 use crate::gpu::compose::Choice;
 use crate::gpu::program::{Access, Binding, Dispatch, Field, KernelSpec, Need, Program};
 use crate::shared;
-use crate::shared::walk::{Geometry, Order, Tile, Walk};
+use crate::shared::walk::{Geometry, MAX_STEPS, Order, Tile, Walk};
 
 /// The statistics that a plan normalizes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl<'a> Pass<'a> {
             Field::Affine | Field::Grads => row * self.config.affine_rows() as u64,
             Field::Running | Field::Saved | Field::Sums => 3 * row,
             Field::Moments => 4 * row,
-            Field::Sets => 4 * row * u64::from(self.sets),
+            Field::Sets => (4 * row).saturating_mul(self.sets.into()),
             Field::Statistics => match self.statistics {
                 Statistics::Batch { .. } | Statistics::Shared => 3 * row,
                 Statistics::Frozen => 2 * row,
@@ -384,11 +384,12 @@ impl<'a> Pass<'a> {
         head: u32,
         fields: u64,
         dispatch: impl Fn(&Self, Params) -> Dispatch<Params>,
-    ) -> (Vec<Dispatch<Params>>, Params) {
+    ) -> Result<(Vec<Dispatch<Params>>, Params), PlanError> {
         let chunks = self.lay_out_partials(parts, head, fields);
+        let combination = self.combination(chunks)?;
         let partials = self.partials_of_parts(parts).into_iter();
         let dispatches = partials.map(|params| dispatch(self, params)).collect();
-        (dispatches, self.combination(chunks))
+        Ok((dispatches, combination))
     }
 
     /// Lays out partial results of `fields` floats in scratch memory, after `head` of the same size. Returns how
@@ -423,22 +424,30 @@ impl<'a> Pass<'a> {
 
     /// The parameters of a kernel that combines the partials of all chunks: `width` channels a workgroup, as
     /// many rows of lanes as there are partials to read.
-    pub fn combination(&self, chunks: u32) -> Params {
+    pub fn combination(&self, chunks: u32) -> Result<Params, PlanError> {
         let entries = u64::from(chunks)
             * u64::from(self.params.partial_periods)
             * u64::from(self.params.partial_plane);
         let Tile {
             workgroup, lanes, ..
         } = self.tile;
-        // Lanes that run together anyway might as well have a channel each, and need not wait for each other.
+        // A lane takes four entries at a time.
+        let rounds = entries.div_ceil(4);
         let rows = if workgroup == lanes {
-            1
+            // Lanes that run together anyway might as well have a channel each, and need not wait for each other.
+            rounds.div_ceil(MAX_STEPS)
         } else {
-            let rows = entries.div_ceil(4).clamp(1, workgroup.into());
-            rows.next_power_of_two() as u32
+            rounds.min(workgroup.into())
         };
-        let width = workgroup / rows;
-        Params {
+        let rows = rows.max(1).next_power_of_two();
+        if rows > workgroup.into() || rounds.div_ceil(rows) > MAX_STEPS {
+            return Err(PlanError::Unsupported {
+                field: "parts",
+                reason: "are too many for one kernel to combine; combine some of them first",
+            });
+        }
+        let width = workgroup / rows as u32;
+        Ok(Params {
             geometry: Geometry {
                 channels: self.walk.channels,
                 elements: self.walk.elements,
@@ -451,7 +460,7 @@ impl<'a> Pass<'a> {
             },
             partial_chunk: chunks,
             ..self.params
-        }
+        })
     }
 
     fn is_empty(&self) -> bool {
@@ -490,6 +499,17 @@ impl<'a> Pass<'a> {
                 limit: "max_storage_buffer_binding_size",
                 needed: largest,
                 available: self.caps.max_binding,
+            });
+        }
+        let grid = |dispatch: &Dispatch<_>| dispatch.grid(self.caps.max_groups);
+        if let Some(dispatch) = dispatches
+            .iter()
+            .find(|dispatch| grid(dispatch)[1] > self.caps.max_groups)
+        {
+            return Err(PlanError::Limit {
+                limit: "max_compute_workgroups_per_dimension",
+                needed: grid(dispatch)[1].into(),
+                available: self.caps.max_groups.into(),
             });
         }
         Ok(Program {
@@ -575,7 +595,7 @@ fn by_batch(
         Strategy::Reread => dispatches.push(forward_reread::dispatch(&pass, pass.whole())),
         Strategy::Split => {
             let parts = pass.parts();
-            let (reduction, params) = pass.reduction(&parts, 0, stats::FIELDS, stats::dispatch);
+            let (reduction, params) = pass.reduction(&parts, 0, stats::FIELDS, stats::dispatch)?;
             dispatches.extend(reduction);
             let (parts, outcome) = (finalize::Parts::Scratch, finalize::Outcome::Statistics);
             dispatches.push(finalize::dispatch(&pass, parts, outcome, params));
@@ -652,7 +672,7 @@ pub fn backward(
                     _ => backward_stats::dispatch(pass, params),
                 };
                 let (reduction, params) =
-                    pass.reduction(&parts, head, backward_stats::FIELDS, dispatch);
+                    pass.reduction(&parts, head, backward_stats::FIELDS, dispatch)?;
                 dispatches.extend(reduction);
                 if grads || coupled {
                     let outcome = backward_finalize::Outcome::Gradients;

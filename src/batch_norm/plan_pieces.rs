@@ -23,7 +23,7 @@ pub fn stats(
 ) -> Result<Program<Params>, PlanError> {
     let mut pass = Pass::new(caps, problem, config, tuning, Statistics::Shared)?;
     let parts = pass.parts();
-    let (mut dispatches, params) = pass.reduction(&parts, 0, stats::FIELDS, stats::dispatch);
+    let (mut dispatches, params) = pass.reduction(&parts, 0, stats::FIELDS, stats::dispatch)?;
     dispatches.push(finalize::dispatch(
         &pass,
         Parts::Scratch,
@@ -55,7 +55,7 @@ pub fn combine(
     let mut pass = walkless(caps, config, Statistics::Shared)?;
     pass.sets = sets;
     let parts = Parts::Moments(Field::Sets);
-    let dispatch = finalize::dispatch(&pass, parts, Outcome::Moments, pass.combination(sets));
+    let dispatch = finalize::dispatch(&pass, parts, Outcome::Moments, pass.combination(sets)?);
     pass.program(vec![dispatch], &[Field::Sets, Field::Moments])
 }
 
@@ -64,7 +64,7 @@ pub fn finalize(caps: &Caps, config: &BatchNormConfig) -> Result<Program<Params>
     let track = config.track_running_stats;
     let pass = walkless(caps, config, Statistics::Batch { track })?;
     let parts = Parts::Moments(Field::Moments);
-    let dispatch = finalize::dispatch(&pass, parts, Outcome::Statistics, pass.combination(1));
+    let dispatch = finalize::dispatch(&pass, parts, Outcome::Statistics, pass.combination(1)?);
     let mut fields = vec![Field::Moments, Field::Saved];
     fields.extend(track.then_some(Field::Running));
     pass.program(vec![dispatch], &fields)
@@ -94,7 +94,7 @@ pub fn backward_reduce(
     let mut pass = Pass::new(caps, problem, config, tuning, Statistics::Shared)?;
     let parts = pass.parts();
     let dispatch = backward_stats::dispatch;
-    let (mut dispatches, params) = pass.reduction(&parts, 0, backward_stats::FIELDS, dispatch);
+    let (mut dispatches, params) = pass.reduction(&parts, 0, backward_stats::FIELDS, dispatch)?;
     let outcome = backward_finalize::Outcome::Sums;
     dispatches.push(backward_finalize::dispatch(&pass, outcome, params));
     let mut fields = vec![

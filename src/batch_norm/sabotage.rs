@@ -140,7 +140,7 @@ const MUTANTS: &[Mutant] = &[
     ),
     Mutant(
         "layout_columns",
-        "cursor.vector + j * WIDTH",
+        "cursor.vector + select(0u, j * WIDTH, there)",
         "cursor.vector",
         "a lane's columns are all the first",
     ),

@@ -79,11 +79,6 @@ impl Kernels {
         &self.inner.caps
     }
 
-    /// Whether both are clones of one.
-    pub(crate) fn are(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner)
-    }
-
     pub(crate) fn placeholder(&self, access: Access) -> &wgpu::Buffer {
         &self.inner.placeholders[access as usize]
     }
@@ -182,9 +177,9 @@ fn compile(
     };
     // SAFETY: the crate's loops count up to a number that their dispatch fixes, by steps that plans make at least
     // one, or halve a number down to one, so that none is without end. Local arrays are indexed by loops over
-    // their constant length, workgroup arrays by lanes of a workgroup of that size. wgpu enables
-    // `robustBufferAccess` on all Vulkan devices, so that a wrong index cannot leave a buffer that is bound;
-    // `bind` has checked that the bound ones are large enough for every index of a right one.
+    // their constant length, workgroup arrays by lanes of a workgroup of that size. Indices into buffers that are
+    // not there are replaced by zero, and `bind` has checked that the bound buffers are large enough for the others;
+    // beyond that, wgpu enables `robustBufferAccess` on the Vulkan devices that it makes.
     #[expect(unsafe_code)]
     let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
     let entry = |binding, ty| wgpu::BindGroupLayoutEntry {

@@ -113,9 +113,9 @@ impl Gpu {
         &self.kernels
     }
 
-    /// Whether both are clones of one.
+    /// Whether both are of one device.
     pub(crate) fn is(&self, other: &Self) -> bool {
-        self.kernels.are(&other.kernels)
+        self.device() == other.device()
     }
 
     /// The adapter, its driver and backend, for reports.

@@ -43,6 +43,9 @@ pub enum Field {
 }
 
 impl Field {
+    /// How many there are.
+    pub const COUNT: u64 = Self::Scratch as u64 + 1;
+
     /// The name of the field in the buffers structs.
     pub const fn name(self) -> &'static str {
         match self {
@@ -66,7 +69,6 @@ impl Field {
     }
 
     /// Whether its values are stored in the problem's storage type.
-    #[cfg(test)]
     pub const fn is_activation(self) -> bool {
         matches!(
             self,

@@ -1,12 +1,13 @@
 //! Activations on the device, and the way back to the host.
 
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;
 
 use futures_intrusive::channel::shared::oneshot_channel;
 
 use super::open::Gpu;
-use super::wait::{poke, wait};
+use super::wait::{message_of, poke, wait};
 use crate::dtype::{Dtype, Problem};
 use crate::error::{Error, GpuError, TensorError};
 use crate::shape::Shape;
@@ -49,7 +50,8 @@ impl Tensor {
     /// The values as f32, in memory order. Waits for everything submitted so far.
     ///
     /// # Errors
-    /// [`GpuError::DeviceLost`], [`GpuError::Timeout`] or [`GpuError::OutOfMemory`].
+    /// [`GpuError::DeviceLost`], [`GpuError::Timeout`] or [`GpuError::OutOfMemory`]; [`TensorError::Unreadable`] for a
+    /// buffer of the caller's without `COPY_SRC`, or of another device.
     pub fn read(&self) -> Result<Vec<f32>, Error> {
         let words = self.gpu.read_buffer(&self.buffer, 0, self.words())?;
         Ok(self.dtype().of_words(&words, self.len()))
@@ -121,7 +123,7 @@ impl Gpu {
     ///
     /// # Errors
     /// [`TensorError::Length`] if the buffer is too small. Whether it is of this device is found out when
-    /// it is bound.
+    /// it is bound or read.
     pub fn tensor_from_buffer(
         &self,
         problem: impl Into<Problem>,
@@ -250,12 +252,21 @@ impl Gpu {
             bytes,
             wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
         )?;
-        let mut encoder = self
-            .device()
-            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
-        self.queue().submit([encoder.finish()]);
-        Ok(staging)
+        let device = self.device();
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        // As in `bind`: a buffer of another instance makes wgpu panic.
+        let copied = catch_unwind(AssertUnwindSafe(|| {
+            let mut encoder =
+                device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
+            self.queue().submit([encoder.finish()]);
+        }));
+        let refused = pollster::block_on(validation.pop()).map(|error| error.to_string());
+        let panicked = copied.err().map(|panic| message_of(panic.as_ref()));
+        match panicked.or(refused) {
+            None => Ok(staging),
+            Some(message) => Err(TensorError::Unreadable { message }.into()),
+        }
     }
 }
 

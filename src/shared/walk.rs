@@ -27,9 +27,9 @@ const MANY_ROWS: u64 = 16;
 /// Items that a reduction takes at a time, so a tile is a multiple of it.
 const UNROLL: u64 = 4;
 
-/// The most items of one invocation in one loop. llvmpipe ends every loop of an invocation, without a word,
-/// when their rounds together come to 65,536; a kernel may take its items twice.
-const MAX_STEPS: u64 = 32_768;
+/// The most rounds of one invocation in one loop. llvmpipe ends every loop of an invocation, without a word,
+/// when their rounds together come to 65,536; a kernel may take its items twice, and drivers count rounds of their own.
+pub const MAX_STEPS: u64 = 16_384;
 
 /// The walk of one dispatch: `Geometry` of `walk.wgsl`, which explains the fields.
 #[repr(C)]
