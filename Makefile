@@ -14,7 +14,8 @@ test: driver
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+	@# With the examples, so that dependencies need not be built once more for features that only tests ask for.
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --examples
 
 bench: driver
 	cargo bench --locked --bench batch_norm

@@ -69,7 +69,7 @@ impl Tuner {
     /// crate; a line of it that does not read as a choice is measured anew.
     ///
     /// # Errors
-    /// [`TuneError::File`] for a file that is there and cannot be read.
+    /// [`TuneError::File`](crate::TuneError::File) for a file that is there and cannot be read.
     pub fn with_file(gpu: &Gpu, path: impl Into<PathBuf>) -> Result<Self, Error> {
         Ok(Self {
             choices: Choices::of_file(path.into())?,
@@ -86,7 +86,7 @@ impl Tuner {
     ///
     /// # Errors
     /// [`PlanError`] for a problem that has no plan, [`GpuError`](crate::GpuError) for a device that fails, and
-    /// [`TuneError::File`] if the choice cannot be written down.
+    /// [`TuneError::File`](crate::TuneError::File) if the choice cannot be written down.
     pub fn train(
         &mut self,
         problem: impl Into<Problem>,
