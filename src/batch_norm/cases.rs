@@ -272,8 +272,8 @@ pub fn all_cases() -> Vec<Case> {
 /// As many of them as there is time to compile kernels for.
 pub fn cases() -> Vec<Case> {
     cases_with(Effort {
-        product: 293,
-        options: 7,
+        product: 197,
+        options: 4,
         tiles: 1,
     })
 }
