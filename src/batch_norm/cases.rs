@@ -54,6 +54,9 @@ const EXTENTS: [&str; 33] = [
 /// vectors, and planes in columns.
 const WIDE_EXTENTS: [&str; 4] = ["n9c500", "n6c250", "n5c125", "n16c20h5w5"];
 
+/// The first of them.
+const WIDEST: Shape = Shape::nc(9, 500);
+
 /// Workgroups of one group of lanes, as on processors.
 const CPU_TILE: Tile = Tile {
     workgroup: 8,
@@ -272,8 +275,8 @@ pub fn all_cases() -> Vec<Case> {
 /// As many of them as there is time to compile kernels for.
 pub fn cases() -> Vec<Case> {
     cases_with(Effort {
-        product: 197,
-        options: 4,
+        product: 293,
+        options: 7,
         tiles: 1,
     })
 }
@@ -309,8 +312,8 @@ fn cases_with(effort: Effort) -> Vec<Case> {
             product(&dtypes_of_strategies, &product(&Mode::ALL, &Epilogue::ALL))
         {
             for (config, max_binding) in product(&options, &[1 << 27, 1024]) {
-                // Drivers have been seen to stumble over wide kernels.
-                let typed = wide && tuning.strategy == Some(Strategy::Split);
+                // Drivers have been seen to stumble over wide kernels: those of every type.
+                let typed = shape == WIDEST && tuning.strategy == Some(Strategy::Split);
                 let plain = (dtype == Dtype::F32 || typed) && epilogue == Epilogue::Identity;
                 let often = (config == options[0] || lottery.one_in(effort.options))
                     && (max_binding > 1024 || lottery.one_in(4));

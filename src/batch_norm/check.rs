@@ -666,5 +666,5 @@ fn programs_on_the_device_agree_with_the_oracle() {
             true
         })
     });
-    assert!(checked > 4000, "only {checked} cases");
+    assert!(checked > 3000, "only {checked} cases");
 }
