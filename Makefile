@@ -18,7 +18,7 @@ test: driver
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --examples
 
 bench: driver
-	cargo bench --locked --bench batch_norm
+	cargo bench --locked
 
 # Installs Mesa's software Vulkan where Linux has no Vulkan driver. macOS and Windows bring what is needed.
 driver:
