@@ -222,7 +222,8 @@ impl BatchNorm {
     }
 
     /// Lets a tuner choose how the layer's passes over tensors of this shape and storage type go from now on. What
-    /// it has not chosen before, it measures: a fraction of a second for each pass.
+    /// it has not chosen before, it measures: a fraction of a second for each pass, and what the driver takes to
+    /// compile the candidates.
     ///
     /// ```no_run
     /// # use wgpu_norm::batch_norm::Tuner;
