@@ -276,7 +276,7 @@ pub fn all_cases() -> Vec<Case> {
 pub fn cases() -> Vec<Case> {
     cases_with(Effort {
         product: 293,
-        options: 7,
+        options: 4,
         tiles: 1,
     })
 }
@@ -307,9 +307,9 @@ fn cases_with(effort: Effort) -> Vec<Case> {
             config.affine(false).track_running_stats(false),
             config.affine(false).eps(0.5),
         ];
-        let dtypes_of_strategies = product(&Dtype::ALL, &tunings(index, wide, effort));
+        let typed_tunings = product(&Dtype::ALL, &tunings(index, wide, effort));
         for ((dtype, (tuning, gpu)), (mode, epilogue)) in
-            product(&dtypes_of_strategies, &product(&Mode::ALL, &Epilogue::ALL))
+            product(&typed_tunings, &product(&Mode::ALL, &Epilogue::ALL))
         {
             for (config, max_binding) in product(&options, &[1 << 27, 1024]) {
                 // Drivers have been seen to stumble over wide kernels: those of every type.

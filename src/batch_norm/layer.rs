@@ -236,8 +236,7 @@ impl BatchNorm {
     /// ```
     ///
     /// # Errors
-    /// As [`Tuner::train`], and [`TuneError::WrongDevice`]. The layer goes on as
-    /// before then.
+    /// As [`Tuner::train`], and [`TuneError::WrongDevice`]. The layer goes on as before then.
     pub fn tune(&mut self, tuner: &mut Tuner, problem: impl Into<Problem>) -> Result<(), Error> {
         if !tuner.gpu().is(&self.gpu) {
             return Err(TuneError::WrongDevice.into());

@@ -1,5 +1,7 @@
 //! Are the checks able to fail? Each mutant of a shader must turn a case red.
 
+use std::sync::Mutex;
+
 use super::cases::cases;
 use super::check::side_by_side;
 use super::params::Params;
@@ -568,7 +570,8 @@ fn every_mutant_is_caught() {
     let windowed = all.iter().filter(|case| case.is_windowed());
     let few = all.iter().step_by(41).chain(windowed);
     let cases: Vec<_> = few.chain(&all).collect();
-    let caught = side_by_side(MUTANTS, |mutant| {
+    let survivors = Mutex::new(Vec::new());
+    side_by_side(MUTANTS, |mutant| {
         let sources = mutated(mutant);
         // Compiled kernels are kept by name, so that each mutant needs its own.
         let kernels = Kernels::new(test_gpu().device()).expect("the test device");
@@ -581,8 +584,12 @@ fn every_mutant_is_caught() {
                 case.check_on_device(&kernels, &program).is_err()
             })
         });
-        assert!(caught, "not caught: {}, {}", mutant.0, mutant.3);
+        if !caught {
+            survivors.lock().unwrap().push((mutant.0, mutant.3));
+        }
         caught
     });
-    assert_eq!(caught, MUTANTS.len());
+    let survivors = survivors.into_inner().unwrap();
+    assert!(survivors.is_empty(), "not caught: {survivors:#?}");
+    assert!(MUTANTS.len() >= 12);
 }

@@ -2,6 +2,7 @@
 
 mod caps;
 pub(crate) mod compose;
+mod guard;
 mod kernels;
 mod open;
 pub(crate) mod program;
@@ -17,7 +18,7 @@ pub use tensor::Tensor;
 pub(crate) use wait::wait;
 
 /// A device for each thread of this crate's tests, because a software device compiles its kernels on one thread. A
-/// machine without one fails them.
+/// machine without one fails them. Leaked: a thread's last moments are no place to close a device.
 #[cfg(test)]
 pub fn test_gpu() -> &'static Gpu {
     thread_local! {

@@ -43,9 +43,6 @@ pub enum Field {
 }
 
 impl Field {
-    /// How many there are.
-    pub const COUNT: u64 = Self::Scratch as u64 + 1;
-
     /// The name of the field in the buffers structs.
     pub const fn name(self) -> &'static str {
         match self {

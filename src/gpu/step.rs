@@ -1,12 +1,10 @@
 //! A plan bound to buffers: checked once, recorded any number of times.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use bytemuck::Pod;
 
+use super::guard::guarded;
 use super::kernels::Kernels;
 use super::program::{Access, Dispatch, Field, Program};
-use super::wait::message_of;
 use crate::error::BindError;
 
 /// Dispatches with their buffers, ready to be recorded. Recording cannot fail, allocates nothing and
@@ -82,16 +80,10 @@ pub fn bind<P: Pod>(
 ) -> Result<Step, BindError> {
     check_each(kernels, program, slices)?;
     check_pairs(program, slices)?;
-
-    // A buffer of another instance makes wgpu panic, where it does not pass for one of this instance.
-    catch_unwind(AssertUnwindSafe(|| {
+    guarded(kernels.device(), || {
         ready(label, kernels, pipelines, program, slices)
-    }))
-    .unwrap_or_else(|panic| {
-        Err(BindError::Refused {
-            message: message_of(panic.as_ref()),
-        })
     })
+    .map_err(|message| BindError::Refused { message })
 }
 
 fn ready<P: Pod>(
@@ -100,9 +92,8 @@ fn ready<P: Pod>(
     pipelines: &[wgpu::ComputePipeline],
     program: &Program<P>,
     slices: &Slices<'_>,
-) -> Result<Step, BindError> {
+) -> Step {
     let device = kernels.device();
-    let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
     let uniforms = Uniforms::new(label, kernels, &program.dispatches);
     let dispatches = program
         .dispatches
@@ -136,12 +127,7 @@ fn ready<P: Pod>(
             }
         })
         .collect();
-    match pollster::block_on(validation.pop()) {
-        None => Ok(Step { label, dispatches }),
-        Some(error) => Err(BindError::Refused {
-            message: error.to_string(),
-        }),
-    }
+    Step { label, dispatches }
 }
 
 fn slice_of<'a>(slices: &Slices<'a>, field: Field) -> Option<wgpu::BufferSlice<'a>> {

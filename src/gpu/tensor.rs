@@ -1,13 +1,13 @@
 //! Activations on the device, and the way back to the host.
 
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Poll;
 
 use futures_intrusive::channel::shared::oneshot_channel;
 
+use super::guard::guarded;
 use super::open::Gpu;
-use super::wait::{message_of, poke, wait};
+use super::wait::{poke, wait};
 use crate::dtype::{Dtype, Problem};
 use crate::error::{Error, GpuError, TensorError};
 use crate::shape::Shape;
@@ -253,20 +253,14 @@ impl Gpu {
             wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ,
         )?;
         let device = self.device();
-        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        // As in `bind`: a buffer of another instance makes wgpu panic.
-        let copied = catch_unwind(AssertUnwindSafe(|| {
+        guarded(device, || {
             let mut encoder =
                 device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
             encoder.copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
             self.queue().submit([encoder.finish()]);
-        }));
-        let refused = pollster::block_on(validation.pop()).map(|error| error.to_string());
-        let panicked = copied.err().map(|panic| message_of(panic.as_ref()));
-        match panicked.or(refused) {
-            None => Ok(staging),
-            Some(message) => Err(TensorError::Unreadable { message }.into()),
-        }
+        })
+        .map_err(|message| TensorError::Unreadable { message })?;
+        Ok(staging)
     }
 }
 

@@ -1,9 +1,9 @@
 //! The one place that waits for the device.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use super::guard::message_of;
 use crate::error::GpuError;
 
 /// No step of training takes this long; a device that does has hung.
@@ -39,12 +39,4 @@ fn poll(device: &wgpu::Device, kind: wgpu::PollType) -> Result<(), GpuError> {
             message: message_of(panic.as_ref()),
         }),
     }
-}
-
-/// What a panic of wgpu's says.
-pub fn message_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("wgpu panicked")
-        .to_owned()
 }

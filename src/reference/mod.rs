@@ -3,6 +3,7 @@
 
 pub mod compare;
 mod moments;
+pub(crate) mod noise;
 pub mod oracle;
 
 pub use moments::Moments;
