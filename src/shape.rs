@@ -34,6 +34,11 @@ pub struct Shape {
     spatial_rank: usize,
     layout: Layout,
 }
+impl Layout {
+    /// Every layout.
+    pub const ALL: &'static [Self] = &[Self::ChannelsFirst, Self::ChannelsLast];
+}
+
 
 impl Shape {
     /// `(N, C)`: features of a linear layer, one value per sample and channel.
@@ -152,16 +157,29 @@ impl Shape {
 
     /// The channel of the value at `index` in memory order.
     pub fn channel_of(&self, index: usize) -> usize {
-        match self.layout {
-            Layout::ChannelsFirst => {
-                index / self.spatial().iter().product::<usize>() % self.channels
-            }
-            Layout::ChannelsLast => index % self.channels,
-        }
+        let index = match self.layout {
+            Layout::ChannelsFirst => quotient(index, self.plane()),
+            Layout::ChannelsLast => index,
+        };
+        index.checked_rem(self.channels).unwrap_or(0)
+    }
+
+    /// The sample, below `N`, of the value at `index` in memory order, in either layout. `index` is as for
+    /// [`channel_of`](Self::channel_of).
+    pub fn sample_of(&self, index: usize) -> usize {
+        let values = self
+            .plane()
+            .and_then(|plane| plane.checked_mul(self.channels));
+        quotient(index, values).checked_rem(self.batch).unwrap_or(0)
     }
 }
 
-/// The product, `None` on overflow; zero extents make it zero whatever the others are.
+/// `index / divisor`. `None` is a divisor above every index.
+fn quotient(index: usize, divisor: Option<usize>) -> usize {
+    divisor.map_or(0, |divisor| index.checked_div(divisor).unwrap_or(0))
+}
+
+/// The product, or `None` if it overflows. With an extent of zero it is zero, however large the others are.
 fn product(dims: &[usize]) -> Option<usize> {
     if dims.contains(&0) {
         return Some(0);
@@ -304,10 +322,31 @@ mod tests {
     }
 
     #[test]
-    fn channel_of_follows_the_layout() {
-        let first: Vec<usize> = (0..12).map(|i| Shape::ncl(2, 3, 2).channel_of(i)).collect();
-        assert_eq!(first, [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2]);
-        let last: Vec<usize> = (0..12).map(|i| Shape::nlc(2, 2, 3).channel_of(i)).collect();
-        assert_eq!(last, [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2]);
+    fn channel_and_sample_follow_the_layout() {
+        type Of = fn(&Shape, usize) -> usize;
+        let all = |of: Of, shape: Shape| -> Vec<usize> { (0..12).map(|i| of(&shape, i)).collect() };
+        let (first, last) = (Shape::ncl(2, 3, 2), Shape::nlc(2, 2, 3));
+        let channels = all(Shape::channel_of, first);
+        assert_eq!(channels, [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2]);
+        let channels = all(Shape::channel_of, last);
+        assert_eq!(channels, [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2]);
+        for shape in [first, last] {
+            let samples = all(Shape::sample_of, shape);
+            assert_eq!(samples, [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1], "{shape}");
+        }
+    }
+
+    #[test]
+    fn indices_of_degenerate_shapes_do_not_panic() {
+        for layout in Layout::ALL {
+            for dims in [[0, 0, 0], [2, 0, 3], [2, 3, 0], [usize::MAX; 3]] {
+                let shape = Shape::from_dims(&dims, *layout).unwrap();
+                for index in [0, 1, usize::MAX] {
+                    let (n, c) = (shape.sample_of(index), shape.channel_of(index));
+                    assert!(n < shape.batch().max(1), "{shape}: sample {n}");
+                    assert!(c < shape.channels().max(1), "{shape}: channel {c}");
+                }
+            }
+        }
     }
 }

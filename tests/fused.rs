@@ -9,8 +9,8 @@ use wgpu_norm::batch_norm::{
     BackwardOptions, BackwardPlan, Destination, Epilogue, EvalOptions, EvalPlan,
     ParameterGradients, State, TrainPlan,
 };
+use wgpu_norm::reference::batch_norm as oracle;
 use wgpu_norm::reference::compare::{Bound, within};
-use wgpu_norm::reference::oracle;
 use wgpu_norm::{BatchNorm, BatchNormConfig, Dtype, Error, Gpu, PlanError, Problem, Shape, Tensor};
 
 fn layer(gpu: &Gpu, channels: usize, epilogue: Epilogue) -> BatchNorm {

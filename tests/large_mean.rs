@@ -8,7 +8,7 @@ use common::{gpu, wide};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use wgpu_norm::batch_norm::{Strategy, Tile, TrainPlan, Tuning};
-use wgpu_norm::reference::oracle;
+use wgpu_norm::reference::batch_norm as oracle;
 use wgpu_norm::{BatchNormConfig, Shape};
 
 /// What `tests/fixtures/make.py` measured of torch.
@@ -26,6 +26,7 @@ fn at_a_mean_of_ten_thousand_deviations_y_is_as_exact_as_torch() {
     let torch: Float32Error =
         serde_json::from_str(&header.metadata().as_ref().unwrap()["float32_error"]).unwrap();
     let shape: Shape = torch.line.parse().unwrap();
+    // The generator of `fixtures/make.py`, whose seeding differs from `reference::noise`.
     let mut state = 1u64;
     let x: Vec<f32> = std::iter::repeat_with(|| {
         state = state

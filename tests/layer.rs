@@ -6,8 +6,8 @@ mod common;
 use approx::assert_relative_eq;
 use common::{gpu, noise, wide};
 use wgpu_norm::batch_norm::State;
+use wgpu_norm::reference::batch_norm::{self as oracle, Running};
 use wgpu_norm::reference::compare::{Bound, within};
-use wgpu_norm::reference::oracle::{self, Running};
 use wgpu_norm::{BatchNormConfig, Gpu, Shape};
 
 const F32: Bound = Bound::new(4e-6, 4e-6);

@@ -7,8 +7,8 @@ use safetensors::SafeTensors;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use wgpu_norm::Shape;
+use wgpu_norm::reference::batch_norm::{self as oracle, Running};
 use wgpu_norm::reference::compare::{Bound, within};
-use wgpu_norm::reference::oracle::{self, Running};
 
 const FIXTURES: &[u8] = include_bytes!("fixtures/torch.safetensors");
 const SCRIPT: &[u8] = include_bytes!("fixtures/make.py");
@@ -29,7 +29,7 @@ struct Case {
     constant: bool,
 }
 
-/// The script's generator.
+/// The generator of `fixtures/make.py`, whose seeding differs from `reference::noise`.
 fn draw(seed: u64, count: usize) -> Vec<f64> {
     let mut state = seed;
     std::iter::repeat_with(|| {

@@ -9,8 +9,8 @@ use wgpu_norm::batch_norm::{
     BackwardReducePlan, CombineBuffers, CombinePlan, Destination, FinalizeBuffers, FinalizePlan,
     StatsBuffers, StatsPlan, Step,
 };
+use wgpu_norm::reference::batch_norm::{self as oracle, Running};
 use wgpu_norm::reference::compare::{Bound, within};
-use wgpu_norm::reference::oracle::{self, Running};
 use wgpu_norm::{BatchNormConfig, Gpu, Shape};
 
 fn submit(gpu: &Gpu, steps: &[Step]) {

@@ -8,9 +8,9 @@ use wgpu_norm::batch_norm::{
     BackwardBuffers, BackwardOptions, BackwardPlan, EvalBuffers, EvalPlan, Step, Strategy, Tile,
     TrainBuffers, TrainPlan, Tuning,
 };
+use wgpu_norm::reference::batch_norm::{self as oracle, Running};
 use wgpu_norm::reference::compare::{Bound, within};
-use wgpu_norm::reference::oracle::{self, Running};
-use wgpu_norm::{BatchNormConfig, Gpu, PlanError, Shape};
+use wgpu_norm::{BatchNormConfig, Gpu, Kernels, PlanError, Shape};
 
 const F32: Bound = Bound::new(4e-6, 4e-6);
 

@@ -8,8 +8,8 @@ use wgpu_norm::batch_norm::{
     BackwardBuffers, BackwardOptions, BackwardPlan, Epilogue, EvalBuffers, EvalPlan, Step,
     Strategy, TrainBuffers, TrainPlan, Tuning,
 };
+use wgpu_norm::reference::batch_norm as oracle;
 use wgpu_norm::reference::compare::{Bound, within};
-use wgpu_norm::reference::oracle;
 use wgpu_norm::{BatchNormConfig, Dtype, Gpu, PlanError, Problem};
 
 use crate::tensors::Tensors;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::error::Error;
 
 use wgpu::{Buffer, BufferUsages};
-use wgpu_norm::{BatchNormConfig, Dtype, Gpu, Problem, Shape};
+use wgpu_norm::{BatchNormConfig, Dtype, Gpu, Problem, Shape, reference};
 
 /// Values that verification looks at, about. Of larger tensors it takes some channels.
 const VERIFIED: usize = 4 << 20;
@@ -24,15 +24,9 @@ pub struct Tensors {
     pub bias: Vec<f64>,
 }
 
-/// Numbers in [-1, 1), the same at every call.
-fn noise(seed: u32, count: usize) -> Vec<f32> {
-    let mut state = seed;
-    std::iter::repeat_with(|| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-    })
-    .take(count)
-    .collect()
+/// `count` values in [-1, 1), which f32 represents exactly.
+fn noise(seed: u64, count: usize) -> Vec<f32> {
+    reference::noise(seed, count).map(|v| v as f32).collect()
 }
 
 impl Tensors {

@@ -14,7 +14,7 @@ use crate::gpu::program::{Field, Program};
 use crate::gpu::{Kernels, step, test_gpu};
 use crate::reference::compare::{Bound, within};
 use crate::reference::noise::noise;
-use crate::reference::{Moments, oracle};
+use crate::reference::{Moments, batch_norm as oracle};
 
 /// The nearest f32, as an f64.
 fn round(value: f64) -> f64 {

@@ -1,19 +1,20 @@
-//! The only comparer. Everything that is claimed to be equal has passed here.
+//! The comparer of arrays: tests, benchmarks and the tuner compare computed values with expected ones here.
 
-/// How far a value may be from what is expected: `absolute + relative * |expected|`.
+/// The largest error allowed: `absolute + relative * |expected|`.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Bound {
-    /// In units of the expected value.
+    /// Error as a multiple of the expected value's magnitude.
     pub relative: f64,
-    /// In units of the values themselves.
+    /// Error whatever the expected value.
     pub absolute: f64,
 }
 
 impl Bound {
-    /// No difference at all.
+    /// Zero error.
     pub const EXACT: Self = Self::new(0.0, 0.0);
 
-    /// A bound of both kinds.
+    /// The sum of a relative and an absolute bound.
     pub const fn new(relative: f64, absolute: f64) -> Self {
         Self { relative, absolute }
     }
@@ -23,60 +24,62 @@ impl Bound {
     }
 }
 
-/// The value that came closest to its bound.
+/// The value with the largest error relative to its bound.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Worst {
-    /// Where it stands.
+    /// Its index.
     pub index: usize,
-    /// How far it is off.
+    /// Its absolute error.
     pub error: f64,
-    /// That distance in units of the bound, at most 1; 0 where there is no difference.
+    /// The error divided by its bound, from 0 to 1.
     pub ratio: f64,
 }
 
-/// Values that are not what is expected.
+/// Values that differ from the expected ones.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Mismatch {
-    /// There are more or fewer of them.
+    /// The numbers of values differ.
     #[error("{name}: expected {expected} values, got {actual}")]
     Length {
-        /// What was compared.
+        /// The name given to the comparison.
         name: String,
-        /// How many there are.
+        /// The number of values.
         actual: usize,
-        /// How many there should be.
+        /// The number of expected values.
         expected: usize,
     },
-    /// Some are too far off.
+    /// At least one error is above its bound.
     #[error(
         "{name}[{index}]: expected {expected:e}, got {actual:e}, off by {error:e} where {bound:e} is \
          allowed; {count} of {len} values differ"
     )]
     Value {
-        /// What was compared.
+        /// The name given to the comparison.
         name: String,
-        /// Where the first of them stands.
+        /// The index of the first such value.
         index: usize,
-        /// What stands there.
+        /// The value.
         actual: f64,
-        /// What should.
+        /// The expected value.
         expected: f64,
-        /// The distance.
+        /// Its absolute error.
         error: f64,
-        /// The distance allowed.
+        /// The bound.
         bound: f64,
-        /// How many values differ.
+        /// The number of values with an error above their bound.
         count: usize,
-        /// How many values there are.
+        /// The number of values.
         len: usize,
     },
 }
 
-/// Compares values with those expected. A NaN passes only where a NaN is expected, an infinity only where
-/// the same one is.
+/// Compares `actual` with `expected`, value by value, and returns the worst value within the bound. NaN matches only
+/// NaN, and an infinity only itself.
 ///
 /// # Errors
-/// [`Mismatch`], with the first value that is too far off.
+/// [`Mismatch`] with `name` and the first value whose error is above the bound.
 pub fn within<A: Copy + Into<f64>>(
     name: &str,
     actual: &[A],
@@ -105,7 +108,7 @@ pub fn within<A: Copy + Into<f64>>(
         }
         let error = (actual - expected).abs();
         let allowed = bound.around(expected);
-        // Not `error > allowed`, which a NaN would pass; nor is anything close to an infinity.
+        // Not `error > allowed`, which is false for NaN. An infinite bound around an infinity would allow everything.
         if !(error <= allowed && expected.is_finite()) {
             count += 1;
             first = first.or(Some((index, actual, expected, error, allowed)));
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_close_passes_and_the_worst_is_told() {
+    fn values_within_the_bound_pass_and_the_worst_is_returned() {
         let worst = within("test", &[1.0f32, 100.05, 0.0], &[1.0, 100.0, 5e-7], CLOSE).unwrap();
         assert_eq!(worst.index, 1);
         assert!((0.4..0.6).contains(&worst.ratio), "{worst:?}");
@@ -151,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_off_does_not_pass() {
+    fn values_beyond_the_bound_do_not_pass() {
         assert!(!passes(&[1.0, 2.003], &[1.0, 2.0]));
         assert!(within("test", &[1.0 + 1e-15], &[1.0], Bound::EXACT).is_err());
     }

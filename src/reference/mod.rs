@@ -1,9 +1,11 @@
-//! The CPU reference, in f64: an oracle too simple to be wrong, a comparer that a NaN cannot pass, and the
-//! moments that partial results combine by. It knows no GPU.
+//! The CPU reference in f64: an oracle for each norm, the moments of sets of values, a comparer that rejects NaN, and
+//! the generator of test values. It does not use the GPU.
 
+pub mod batch_norm;
 pub mod compare;
+pub mod instance_norm;
 mod moments;
 pub(crate) mod noise;
-pub mod oracle;
 
 pub use moments::Moments;
+pub use noise::noise;

@@ -1,9 +1,9 @@
-//! Mean and squared deviations of a set of values, combined from parts.
+//! Moments of a set of values, and their combination from the moments of its parts.
 
 /// The moments of a set of values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Moments {
-    /// The mean; 0 of no values.
+    /// The mean; 0 for an empty set.
     pub mean: f64,
     /// The sum of squared deviations from the mean.
     pub m2: f64,
@@ -12,14 +12,14 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// The moments of no values.
+    /// The moments of an empty set.
     pub const IDENTITY: Self = Self {
         mean: 0.0,
         m2: 0.0,
         count: 0.0,
     };
 
-    /// The moments of values, by two passes.
+    /// The moments of `values`, by two passes.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
         let values: Vec<f64> = values.into_iter().collect();
         if values.is_empty() {
@@ -34,7 +34,7 @@ impl Moments {
         }
     }
 
-    /// The moments of two sets together. Chan, Golub and LeVeque, *Updating formulae and a pairwise
+    /// The moments of the union of two disjoint sets. Chan, Golub and LeVeque, *Updating formulae and a pairwise
     /// algorithm for computing sample variances*, 1979.
     pub fn combine(self, other: Self) -> Self {
         let count = self.count + other.count;
@@ -49,7 +49,7 @@ impl Moments {
         }
     }
 
-    /// The biased variance; NaN of no values.
+    /// The biased variance; NaN for an empty set.
     pub fn var(self) -> f64 {
         self.m2 / self.count
     }
@@ -58,7 +58,7 @@ impl Moments {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use approx::assert_relative_eq;
+    use crate::reference::compare::{Bound, within};
 
     #[test]
     fn parts_combine_to_the_whole() {
@@ -67,8 +67,9 @@ mod tests {
         for cut in [0, 1, 50, 99, 100] {
             let (a, b) = values.split_at(cut);
             let both = Moments::of(a.iter().copied()).combine(Moments::of(b.iter().copied()));
-            assert_relative_eq!(both.mean, whole.mean, max_relative = 1e-14);
-            assert_relative_eq!(both.var(), whole.var(), max_relative = 1e-12);
+            let relative = |bound| Bound::new(bound, 0.0);
+            within("mean", &[both.mean], &[whole.mean], relative(1e-14)).unwrap();
+            within("var", &[both.var()], &[whole.var()], relative(1e-12)).unwrap();
             assert_eq!(both.count, 100.0);
         }
     }

@@ -2,7 +2,7 @@
 
 use wgpu::BufferUsages;
 use wgpu::util::{BufferInitDescriptor, DeviceExt};
-use wgpu_norm::{Gpu, Shape};
+use wgpu_norm::{Gpu, Shape, reference};
 
 /// A device; a machine without one fails the test.
 pub fn gpu() -> Gpu {
@@ -11,15 +11,7 @@ pub fn gpu() -> Gpu {
 
 /// Numbers in [-1, 1), the same at every call.
 pub fn noise(seed: u64, count: usize) -> Vec<f32> {
-    let mut state = seed;
-    std::iter::repeat_with(|| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
-    })
-    .take(count)
-    .collect()
+    reference::noise(seed, count).map(|v| v as f32).collect()
 }
 
 pub fn wide(values: &[f32]) -> Vec<f64> {

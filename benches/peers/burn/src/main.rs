@@ -17,9 +17,9 @@ use burn_nn::{BatchNorm, BatchNormConfig as BurnConfig};
 use clap::Parser;
 use wgpu::{Buffer, BufferUsages};
 use wgpu_norm::batch_norm::{BackwardBuffers, BackwardPlan, Step, TrainBuffers, TrainPlan};
+use wgpu_norm::reference::batch_norm as oracle;
 use wgpu_norm::reference::compare::{Bound, within};
-use wgpu_norm::reference::oracle;
-use wgpu_norm::{BatchNormConfig, Gpu, Layout, Problem, Shape};
+use wgpu_norm::{BatchNormConfig, Gpu, Layout, Problem, Shape, reference};
 
 #[derive(Parser)]
 #[command(about = "burn's batch normalization beside wgpu-norm's")]
@@ -199,15 +199,9 @@ struct Outcome<T> {
     dbias: Vec<T>,
 }
 
-/// Numbers in [-1, 1), the same at every call.
-fn noise(seed: u32, count: usize) -> Vec<f32> {
-    let mut state = seed;
-    std::iter::repeat_with(|| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-    })
-    .take(count)
-    .collect()
+/// `count` values in [-1, 1), which f32 represents exactly.
+fn noise(seed: u64, count: usize) -> Vec<f32> {
+    reference::noise(seed, count).map(|v| v as f32).collect()
 }
 
 impl Case {

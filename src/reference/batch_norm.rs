@@ -1,47 +1,50 @@
-//! Batch normalization as the papers write it, channel by channel in f64: too simple to be wrong.
+//! The oracle of batch normalization: the papers' formulas, channel by channel in f64.
 //!
 //! Forward and backward: Ioffe and Szegedy, *Batch Normalization*, 2015, section 3. Running statistics and
 //! corner cases: torch's `BatchNorm1d`, `2d` and `3d`.
+//!
+//! `x`, `dy` and the results `y` and `dx` are in the memory order of the shape; statistics and parameters have one
+//! value per channel. A slice that is too short for the shape makes the functions panic.
 
 use crate::shape::Shape;
 
-/// What a forward pass by batch statistics gives.
+/// The results of [`train`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forward {
     /// The output, in memory order.
     pub y: Vec<f64>,
-    /// The means, one a channel.
+    /// The means, one per channel.
     pub mean: Vec<f64>,
-    /// The biased variances, one a channel.
+    /// The biased variances, one per channel.
     pub var: Vec<f64>,
-    /// `1 / sqrt(var + eps)`, one a channel.
+    /// `1 / sqrt(var + eps)`, one per channel.
     pub inv_std: Vec<f64>,
 }
 
-/// The gradients of a loss.
+/// The gradients of a loss, by [`backward`] or [`backward_frozen`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradients {
     /// With respect to the input, in memory order.
     pub dx: Vec<f64>,
-    /// With respect to the weight, one a channel.
+    /// With respect to the weight, one per channel.
     pub dweight: Vec<f64>,
-    /// With respect to the bias, one a channel.
+    /// With respect to the bias, one per channel.
     pub dbias: Vec<f64>,
 }
 
 /// Running statistics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Running {
-    /// Averages of batch means, one a channel.
+    /// Averages of batch means, one per channel.
     pub mean: Vec<f64>,
-    /// Averages of unbiased batch variances, one a channel.
+    /// Averages of unbiased batch variances, one per channel.
     pub var: Vec<f64>,
-    /// How many batches they have seen.
+    /// The number of batches averaged.
     pub num_batches_tracked: u64,
 }
 
 impl Running {
-    /// Those of a new layer: mean 0, variance 1, no batches.
+    /// The statistics of a new layer: mean 0, variance 1, no batches.
     pub fn new(num_features: usize) -> Self {
         Self {
             mean: vec![0.0; num_features],
@@ -50,8 +53,9 @@ impl Running {
         }
     }
 
-    /// Takes in a batch of so many values per channel: `(1 - momentum) * old + momentum * new`, where `None`
-    /// is the share of one batch among all so far. An empty batch moves nothing.
+    /// Averages the statistics of a batch into these: `(1 - momentum) * old + momentum * new`. A `momentum` of `None` is
+    /// 1 / (number of batches including this one), which gives the mean of all batches. A batch with zero
+    /// `values_per_channel` changes nothing.
     pub fn update(&mut self, batch: &Forward, values_per_channel: u64, momentum: Option<f64>) {
         if values_per_channel == 0 {
             return;
@@ -76,7 +80,7 @@ fn channels(shape: Shape, len: usize) -> Vec<Vec<usize>> {
     indices
 }
 
-/// Where there is neither variance nor eps, nothing is scaled up: 0.
+/// `1 / sqrt(var + eps)`, or 0 for a constant channel without eps.
 fn inv_std(var: f64, eps: f64) -> f64 {
     if var + eps == 0.0 {
         0.0
@@ -85,12 +89,12 @@ fn inv_std(var: f64, eps: f64) -> f64 {
     }
 }
 
-/// The channel's value of a parameter that may be missing.
+/// A parameter of channel `c`, or `default` for a layer without it.
 fn parameter(values: Option<&[f64]>, c: usize, default: f64) -> f64 {
     values.map_or(default, |values| values[c])
 }
 
-/// Forward by the batch's own statistics; `x` in the memory order of `shape`, parameters one a channel.
+/// Forward with the batch's own statistics.
 pub fn train(
     shape: Shape,
     x: &[f64],
@@ -120,7 +124,7 @@ pub fn train(
     forward
 }
 
-/// Forward by running statistics.
+/// Forward with running statistics: `y`.
 pub fn eval(
     shape: Shape,
     x: &[f64],
@@ -139,8 +143,8 @@ pub fn eval(
         .collect()
 }
 
-/// The gradients of [`train`], given `dy`, the gradient with respect to its output. Mean and variance depend
-/// on x, which couples the gradients of a channel:
+/// The gradients of [`train`], given the gradient `dy` with respect to its output. Mean and variance depend on x, so
+/// each `dx` depends on all values of its channel:
 /// `dx = weight * inv_std * (dy - mean(dy) - x_hat * mean(x_hat * dy))`.
 pub fn backward(
     shape: Shape,
@@ -170,7 +174,7 @@ pub fn backward(
     gradients
 }
 
-/// The gradients of [`eval`], whose statistics are constants.
+/// The gradients of [`eval`], given the gradient `dy` with respect to its output. The statistics are constants.
 pub fn backward_frozen(
     shape: Shape,
     x: &[f64],
@@ -202,13 +206,12 @@ pub fn backward_frozen(
 mod tests {
     use super::*;
     use crate::reference::compare::{Bound, within};
-    use approx::assert_abs_diff_eq;
 
     fn close(name: &str, actual: &[f64], expected: &[f64], absolute: f64) {
         within(name, actual, expected, Bound::new(0.0, absolute)).unwrap();
     }
 
-    /// Numbers in about [-2, 2], the same at every call.
+    /// Values in about [-2, 2]. The tests' tolerances are made for these, not for those of `noise`.
     fn values(seed: u32, count: usize) -> Vec<f64> {
         (0..count as u32)
             .map(|i| (f64::from(i * i * 7 + i * 13 + seed) * 0.71).sin() * 2.0)
@@ -231,18 +234,15 @@ mod tests {
         let shape = Shape::nchw(3, 2, 2, 3);
         let x_hat = train(shape, &values(1, 36), None, None, 0.0).y;
         for channel in channels(shape, 36) {
-            assert_abs_diff_eq!(
-                channel.iter().map(|&i| x_hat[i]).sum::<f64>(),
-                0.0,
-                epsilon = 1e-13
-            );
+            let sum = channel.iter().map(|&i| x_hat[i]).sum::<f64>();
             let squares = channel.iter().map(|&i| x_hat[i].powi(2)).sum::<f64>();
-            assert_abs_diff_eq!(squares / channel.len() as f64, 1.0, epsilon = 1e-13);
+            let mean_square = squares / channel.len() as f64;
+            close("x_hat", &[sum, mean_square], &[0.0, 1.0], 1e-13);
         }
     }
 
     #[test]
-    fn a_bias_before_it_has_no_effect() {
+    fn a_constant_added_to_a_channel_has_no_effect() {
         let shape = Shape::nhwc(2, 2, 2, 3);
         let x = values(2, 24);
         let shifted: Vec<f64> = x
@@ -267,15 +267,15 @@ mod tests {
         let mut running = Running::new(1);
         running.update(&batch, 4, Some(0.1));
         // Mean 5, unbiased variance 20/3.
-        assert_abs_diff_eq!(running.mean[0], 0.5, epsilon = 1e-15);
-        assert_abs_diff_eq!(running.var[0], 0.9 + 2.0 / 3.0, epsilon = 1e-15);
+        close("mean", &running.mean, &[0.5], 1e-15);
+        close("var", &running.var, &[0.9 + 2.0 / 3.0], 1e-15);
 
         let mut average = Running::new(1);
         for x in [[0.0, 2.0], [4.0, 8.0], [1.0, 3.0]] {
             average.update(&train(Shape::nc(2, 1), &x, None, None, 1e-5), 2, None);
         }
-        assert_abs_diff_eq!(average.mean[0], 3.0, epsilon = 1e-15);
-        assert_abs_diff_eq!(average.var[0], 4.0, epsilon = 1e-15);
+        close("mean", &average.mean, &[3.0], 1e-15);
+        close("var", &average.var, &[4.0], 1e-15);
         assert_eq!(average.num_batches_tracked, 3);
 
         let before = average.clone();
