@@ -1,38 +1,63 @@
-//! What a device can do, as far as plans depend on it.
+//! The properties of a device that plans depend on.
 
 use std::thread;
 
 use crate::error::PlanError;
 
-/// The properties of a device that a plan is a function of.
+/// The properties of a device that plans depend on: a plan is a function of the problem, the configuration and
+/// these.
+///
+/// [`Caps::webgpu`] describes a device that is not at hand; its fields can then be assigned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Caps {
-    /// A software adapter: workgroups are dear, memory is cached, lanes run one group after another.
+    /// Whether it is a software adapter: few workgroups at a time, cached memory, lanes in SIMD groups one after
+    /// another.
     pub cpu: bool,
-    /// Processor cores, if it is one.
+    /// Processor cores of the host, at most 64. Plans use it on software adapters only.
     pub cores: u32,
-    /// Whether kernels address f32 activations in words of 64 bits: for software adapters, which load and store
-    /// word by word, on devices with [`wgpu::Features::SHADER_INT64`].
+    /// Whether kernels load and store f32 activations in 64-bit words. On for software adapters with
+    /// [`wgpu::Features::SHADER_INT64`], which move one word at a time.
     pub wide_words: bool,
-    /// Invocations that the hardware runs together.
+    /// Invocations of a subgroup, a power of two from 4 to 64.
     pub lanes: u32,
-    /// The most invocations in a workgroup.
+    /// The most invocations in a workgroup, a power of two from 64 to 256.
     pub max_workgroup: u32,
     /// The most workgroups in one dimension of a grid.
     pub max_groups: u32,
-    /// The largest storage binding, in bytes.
+    /// The largest storage binding, in bytes, at least 1024.
     pub max_binding: u64,
-    /// What the offset of a storage binding must be a multiple of.
+    /// The alignment of a storage binding's offset, in bytes.
     pub storage_alignment: u64,
-    /// What the offset of a uniform binding must be a multiple of.
+    /// The alignment of a uniform binding's offset, in bytes.
     pub uniform_alignment: u64,
 }
 
+/// Subgroup size where the adapter reports none, as Metal and browsers do.
+const USUAL_LANES: u32 = 32;
+
 impl Caps {
-    /// Storage buffers that the largest kernel binds. One is kept free, because Metal adds one.
+    /// Storage buffers of the largest kernel. WebGPU guarantees eight; Metal needs one of them for itself.
     pub const STORAGE_BUFFERS: u32 = 7;
     /// Workgroup memory of the largest kernel, in bytes: 256 partial moments of 64 bytes.
     pub const WORKGROUP_MEMORY: u32 = 16384;
+
+    /// A GPU with WebGPU's default limits and a subgroup of 32. Plans for it run on every GPU with these limits or
+    /// higher ones.
+    pub const fn webgpu() -> Self {
+        let limits = wgpu::Limits::defaults();
+        Self {
+            cpu: false,
+            cores: 1,
+            wide_words: false,
+            lanes: USUAL_LANES,
+            max_workgroup: max_workgroup(&limits),
+            max_groups: limits.max_compute_workgroups_per_dimension,
+            max_binding: max_binding(&limits),
+            storage_alignment: limits.min_storage_buffer_offset_alignment as u64,
+            uniform_alignment: limits.min_uniform_buffer_offset_alignment as u64,
+        }
+    }
 
     /// Reads a device's properties.
     ///
@@ -83,9 +108,7 @@ impl Caps {
                 });
             }
         }
-        let max_binding = limits
-            .max_storage_buffer_binding_size
-            .min(limits.max_buffer_size);
+        let max_binding = max_binding(&limits);
         if max_binding < 1024 {
             return Err(PlanError::Limit {
                 limit: "max_storage_buffer_binding_size",
@@ -93,21 +116,16 @@ impl Caps {
                 available: max_binding,
             });
         }
-        let largest_workgroup = limits
-            .max_compute_invocations_per_workgroup
-            .min(limits.max_compute_workgroup_size_x)
-            .min(256);
         let cpu = info.device_type == wgpu::DeviceType::Cpu;
         Ok(Self {
             cpu,
             cores: thread::available_parallelism().map_or(1, |n| n.get().min(64) as u32),
             wide_words: cpu && device.features().contains(wgpu::Features::SHADER_INT64),
             lanes: match info.subgroup_min_size {
-                // Metal and browsers do not say.
-                0 => 32,
+                0 => USUAL_LANES,
                 size => size.clamp(4, 64).next_power_of_two(),
             },
-            max_workgroup: previous_power_of_two(largest_workgroup),
+            max_workgroup: max_workgroup(&limits),
             max_groups: limits.max_compute_workgroups_per_dimension,
             max_binding,
             storage_alignment: limits.min_storage_buffer_offset_alignment.into(),
@@ -116,7 +134,52 @@ impl Caps {
     }
 }
 
-/// The largest power of two that is not above `n`; `n` is not zero.
-fn previous_power_of_two(n: u32) -> u32 {
-    1 << n.ilog2()
+/// The largest storage binding that fits into a buffer.
+const fn max_binding(limits: &wgpu::Limits) -> u64 {
+    least(
+        limits.max_storage_buffer_binding_size,
+        limits.max_buffer_size,
+    )
+}
+
+/// The largest workgroup of kernels, the power of two at or below the limits; these are not zero.
+const fn max_workgroup(limits: &wgpu::Limits) -> u32 {
+    let most = least(
+        limits.max_compute_invocations_per_workgroup as u64,
+        limits.max_compute_workgroup_size_x as u64,
+    );
+    1 << least(most, 256).ilog2()
+}
+
+/// `u64::min` in constants.
+const fn least(a: u64, b: u64) -> u64 {
+    if a < b { a } else { b }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn webgpu_has_the_default_limits() {
+        let caps = Caps::webgpu();
+        assert!(!caps.cpu && !caps.wide_words);
+        assert_eq!((caps.lanes, caps.max_workgroup), (32, 256));
+        assert_eq!((caps.max_groups, caps.max_binding), (65_535, 1 << 27));
+        assert_eq!((caps.storage_alignment, caps.uniform_alignment), (256, 256));
+    }
+
+    #[test]
+    fn a_workgroup_is_a_power_of_two_within_the_limits() {
+        let of = |invocations, x| {
+            max_workgroup(&wgpu::Limits {
+                max_compute_invocations_per_workgroup: invocations,
+                max_compute_workgroup_size_x: x,
+                ..wgpu::Limits::default()
+            })
+        };
+        assert_eq!(of(1024, 1024), 256);
+        assert_eq!(of(1024, 200), 128);
+        assert_eq!(of(65, 256), 64);
+    }
 }

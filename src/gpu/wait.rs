@@ -1,4 +1,4 @@
-//! The one place that waits for the device.
+//! Waiting for the device: every call of `poll` is here.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -6,31 +6,31 @@ use std::time::Duration;
 use super::guard::message_of;
 use crate::error::GpuError;
 
-/// No step of training takes this long; a device that does has hung.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// The longest wait for the work submitted so far. A device that takes longer is taken to hang.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Waits until everything submitted so far is done.
+/// Blocks until all work submitted so far is done and its callbacks have run.
 pub fn wait(device: &wgpu::Device) -> Result<(), GpuError> {
     poll(
         device,
         wgpu::PollType::Wait {
             submission_index: None,
-            timeout: Some(PATIENCE),
+            timeout: Some(TIMEOUT),
         },
     )
 }
 
-/// Lets callbacks run that are due, without waiting.
+/// Runs the callbacks of finished work, without blocking.
 pub fn poke(device: &wgpu::Device) -> Result<(), GpuError> {
     poll(device, wgpu::PollType::Poll)
 }
 
 fn poll(device: &wgpu::Device, kind: wgpu::PollType) -> Result<(), GpuError> {
-    // A lost device makes wgpu 30's poll panic rather than return an error.
+    // On a lost device, wgpu 30's poll panics instead of returning an error.
     match catch_unwind(AssertUnwindSafe(|| device.poll(kind))) {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(wgpu::PollError::Timeout)) => Err(GpuError::Timeout {
-            seconds: PATIENCE.as_secs(),
+            seconds: TIMEOUT.as_secs(),
         }),
         Ok(Err(error)) => Err(GpuError::DeviceLost {
             message: error.to_string(),
