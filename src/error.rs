@@ -1,49 +1,29 @@
-//! Everything that can go wrong, by the moment at which it is found out. Each message names the field
+//! The crate's errors: one enum for each stage at which a call can fail. Each message names the field at fault
 //! and says what to do.
 
 use std::path::PathBuf;
 
-use crate::shape::Shape;
+use crate::dtype::{Dtype, DtypeError};
+use crate::shape::{Shape, ShapeError};
 
-/// A shape that cannot be written down.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ShapeError {
-    /// Batch normalization needs a batch and a channel axis, and kernels know three spatial axes.
-    #[error("shape: expected 2 to 5 axes (batch, channels, up to 3 spatial), got {rank}")]
-    Rank {
-        /// The number of axes given.
-        rank: usize,
-    },
-    /// A problem line that does not read as one.
-    #[error(
-        "shape: cannot read {line:?}; write extents and layout as in \"n32c64h56w56 nchw\", \
-         \"n8c16l100 nlc\" or \"n64c128\""
-    )]
-    Line {
-        /// The line as given.
-        line: String,
-    },
-}
-
-/// A configuration and a shape for which there is no plan. Found before any buffer is touched.
+/// A configuration and a shape without a plan. Returned before any buffer is used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
-    /// A layer of no channels.
+    /// `num_features` is zero.
     #[error("num_features: expected at least 1 channel, got 0")]
     ZeroChannels,
-    /// The input's channel axis is not the layer's.
+    /// The shape's number of channels is not `num_features`.
     #[error("x: expected {expected} channels (num_features), got {got} in {shape}")]
     Channels {
         /// `num_features` of the configuration.
         expected: usize,
-        /// The channels of the shape.
+        /// The number of channels of the shape.
         got: usize,
         /// The shape as a problem line.
         shape: Shape,
     },
-    /// More values than a kernel can count.
+    /// The tensor has more values than kernels can index.
     #[error("x: {shape} has more than {limit} values; split the batch")]
     TooManyElements {
         /// The shape as a problem line.
@@ -51,7 +31,7 @@ pub enum PlanError {
         /// The most values that one tensor may have.
         limit: u64,
     },
-    /// A variance needs two values.
+    /// Training needs at least two values per channel for a variance.
     #[error(
         "x: expected more than 1 value per channel when training, got {shape}; \
          use a larger batch, or eval with running statistics"
@@ -60,7 +40,7 @@ pub enum PlanError {
         /// The shape as a problem line.
         shape: Shape,
     },
-    /// `eps` is not a number, is negative, or is zero where statistics come from a batch.
+    /// `eps` is NaN or negative, or zero with batch statistics.
     #[error("eps: must be a {needed} number, got {eps}")]
     Eps {
         /// The value given.
@@ -74,40 +54,42 @@ pub enum PlanError {
         /// The value given.
         momentum: f32,
     },
-    /// Running statistics are asked for that the configuration does not track.
-    #[error("running: track_running_stats is off, so there are no running statistics to use")]
+    /// A method that uses running statistics was called on a configuration without them.
+    #[error(
+        "running: track_running_stats is off, so there are no running statistics; turn it on, or use train"
+    )]
     NoRunningStatistics,
-    /// A strategy was forced on a shape that it cannot serve.
+    /// The strategy of the tuning cannot serve the shape.
     #[error("strategy: {strategy} cannot serve {shape}: {reason}")]
     Strategy {
         /// The strategy's name.
         strategy: &'static str,
         /// The shape as a problem line.
         shape: Shape,
-        /// What stands in the way.
+        /// The obstacle.
         reason: &'static str,
     },
-    /// A combination of options, or a size, that no kernel serves.
+    /// No kernel serves the combination of options, or the size.
     #[error("{field}: {reason}")]
     Unsupported {
         /// The option at fault.
         field: &'static str,
-        /// What stands in the way, and what to do.
+        /// The obstacle, and what to do.
         reason: &'static str,
     },
-    /// A tile was forced that no kernel can run.
+    /// No kernel can run the tile of the tuning.
     #[error("tile: {reason}, got workgroup {workgroup}, lanes {lanes}, columns {columns}")]
     Tile {
         /// Invocations in a workgroup.
         workgroup: u32,
-        /// Invocations that walk together.
+        /// Invocations that share one item.
         lanes: u32,
         /// Vector columns of an invocation.
         columns: u32,
-        /// What is wrong with them.
+        /// The condition that they break.
         reason: &'static str,
     },
-    /// The device was created with limits too low for any plan.
+    /// A limit of the device is too low.
     #[error(
         "device limits: {limit} is {available}, but {needed} is needed; raise it in required_limits \
          (see Gpu::required_limits)"
@@ -115,50 +97,50 @@ pub enum PlanError {
     Limit {
         /// The name of the limit in `wgpu::Limits`.
         limit: &'static str,
-        /// The least that will do.
+        /// The lowest sufficient value.
         needed: u64,
-        /// What the device was created with.
+        /// The device's value.
         available: u64,
     },
-    /// The driver refused a kernel.
+    /// The driver failed to compile a kernel.
     #[error("kernel {kernel}: the device refused it: {message}")]
     Kernel {
         /// The kernel's name.
         kernel: &'static str,
-        /// The device's words.
+        /// The driver's message.
         message: String,
     },
 }
 
-/// Buffers that do not fit a plan. Found before anything is recorded.
+/// Buffers that do not fit a plan. Returned before anything is recorded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// The plan needs a buffer that was not given.
+    /// A buffer that the plan needs is `None`.
     #[error("{field}: the plan needs this buffer ({bytes} bytes), got none")]
     Missing {
         /// The field of the buffers struct.
         field: &'static str,
-        /// The size it must have.
+        /// Its size in bytes.
         bytes: u64,
     },
-    /// A buffer was given that the configuration has no use for.
+    /// A buffer that the configuration has no values for is not `None`.
     #[error("{field}: the configuration has no such values; pass None")]
     Unexpected {
         /// The field of the buffers struct.
         field: &'static str,
     },
-    /// The slice is shorter than the plan needs.
+    /// The slice is smaller than the plan needs.
     #[error("{field}: needs {needed} bytes, the slice has {got}")]
     TooSmall {
         /// The field of the buffers struct.
         field: &'static str,
-        /// The size it must have.
+        /// The size needed, in bytes.
         needed: u64,
-        /// The size it has.
+        /// The slice's size, in bytes.
         got: u64,
     },
-    /// The buffer was not created as a storage buffer.
+    /// The buffer was created without a usage that the plan needs.
     #[error("{field}: the buffer lacks usage {needed:?}; add it where the buffer is created")]
     MissingUsage {
         /// The field of the buffers struct.
@@ -166,7 +148,7 @@ pub enum BindError {
         /// The usage that is missing.
         needed: wgpu::BufferUsages,
     },
-    /// The slice begins where the device cannot bind it.
+    /// The slice's offset is not aligned.
     #[error(
         "{field}: offset {offset} is not a multiple of {required} (min_storage_buffer_offset_alignment)"
     )]
@@ -175,10 +157,10 @@ pub enum BindError {
         field: &'static str,
         /// The slice's offset in bytes.
         offset: u64,
-        /// The alignment that the device asks for.
+        /// The device's alignment in bytes.
         required: u64,
     },
-    /// Two slices share bytes, and one of them is written.
+    /// Two slices have bytes in common, and the plan writes one of them.
     #[error(
         "{first} and {second}: the slices overlap and one of them is written; give each its own memory"
     )]
@@ -188,7 +170,7 @@ pub enum BindError {
         /// The field of the second.
         second: &'static str,
     },
-    /// One kernel reads one slice and writes another slice of the same buffer, which wgpu does not allow.
+    /// One kernel reads a slice and writes another slice of the same buffer, which wgpu does not allow.
     #[error(
         "{read} and {written}: slices of one buffer, one read and one written by the same kernel; \
          wgpu tracks whole buffers, so put them in two"
@@ -199,101 +181,119 @@ pub enum BindError {
         /// The field that is written.
         written: &'static str,
     },
-    /// wgpu refused a buffer for a reason that its public interface does not let us see first: it
-    /// belongs to another device, or was destroyed.
+    /// wgpu refused a buffer for a reason that the crate cannot check before: the buffer belongs to another device, or
+    /// was destroyed.
     #[error("the device refused the buffers (is one of another device, or destroyed?): {message}")]
     Refused {
-        /// wgpu's words, which name the buffer by its label.
+        /// wgpu's message, which has the buffer's label.
         message: String,
     },
 }
 
-/// The device, or what it was asked to do, failed.
+/// The device cannot be opened, or failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GpuError {
-    /// No adapter at all.
+    /// No adapter can compute.
     #[error(
         "no GPU adapter for compute on {tried} (found: {found}); install a Vulkan driver, or Mesa's \
          software one: apt-get install mesa-vulkan-drivers"
     )]
     NoAdapter {
-        /// The backends that were asked.
+        /// The backends considered.
         tried: String,
-        /// The adapters found, none of which can compute.
+        /// The adapters found.
         found: String,
     },
-    /// `WGPU_ADAPTER_NAME` names an adapter that is not there.
-    #[error("WGPU_ADAPTER_NAME={wanted:?} matches no adapter; found: {found}")]
+    /// The name of no adapter contains the one asked for, by `GpuOptions::adapter` or `WGPU_ADAPTER_NAME`.
+    #[error(
+        "adapter: {wanted:?} (option or WGPU_ADAPTER_NAME) is in no adapter's name; found: {found}"
+    )]
     AdapterName {
-        /// The part of a name asked for.
+        /// The part of the name asked for.
         wanted: String,
         /// The adapters found.
         found: String,
     },
-    /// The adapter would not give a device.
-    #[error("{adapter}: no device: {message}")]
+    /// The adapter refused to open a device.
+    #[error(
+        "{adapter}: no device: {message}; ask for lower limits or fewer features, or update the driver"
+    )]
     NoDevice {
         /// The adapter's name.
         adapter: String,
-        /// The driver's words.
+        /// wgpu's message.
         message: String,
     },
-    /// The device's memory is used up.
+    /// The device cannot allocate a buffer.
     #[error("{label}: out of memory for {bytes} bytes; free buffers or use smaller batches")]
     OutOfMemory {
-        /// What the memory was for.
+        /// The buffer's label.
         label: &'static str,
-        /// How much was asked for.
+        /// Its size in bytes.
         bytes: u64,
     },
-    /// The device is gone, and every buffer with it.
+    /// The device was lost, and every buffer with it.
     #[error("the device was lost; open a new one and restore the state from the host ({message})")]
     DeviceLost {
-        /// What made it known.
+        /// wgpu's message.
         message: String,
     },
-    /// The device did not finish in time.
-    #[error("the device did not finish within {seconds} s")]
+    /// The work submitted so far took too long.
+    #[error(
+        "the device did not finish within {seconds} s; submit less work at once, or open a new device"
+    )]
     Timeout {
-        /// How long was waited.
+        /// The longest wait, in seconds.
         seconds: u64,
     },
 }
 
-/// A tensor that a layer cannot take.
+/// A tensor, buffer slice or state that a call cannot use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TensorError {
-    /// The values do not fill the shape.
+    /// The number of values is not that of the shape.
     #[error("{field}: {shape} has {expected} values, got {got}")]
     Length {
-        /// What the values were for.
+        /// The argument.
         field: &'static str,
         /// The shape as a problem line.
         shape: String,
-        /// How many values it has.
+        /// Its number of values.
         expected: usize,
-        /// How many were given.
+        /// The number of values given.
         got: usize,
     },
-    /// A tensor of another shape or storage type than it must have.
+    /// The tensor has another shape or storage type than the call needs.
     #[error("{field}: expected {expected}, got {got}")]
     Shape {
         /// The argument.
         field: &'static str,
-        /// The shape it must have, as a problem line.
+        /// The shape and storage type needed, as a problem line.
         expected: String,
-        /// The shape it has.
+        /// Those of the tensor.
         got: String,
     },
-    /// A residual for a layer that adds none, or none for one that does.
+    /// The values asked for have another type than the tensor stores.
+    #[error(
+        "{field}: stores {got}, asked for as {expected}; use read, or read_as of the type {got}"
+    )]
+    Dtype {
+        /// The tensor.
+        field: &'static str,
+        /// The type asked for.
+        expected: Dtype,
+        /// The tensor's storage type.
+        got: Dtype,
+    },
+    /// A residual for a layer whose epilogue adds none, or no residual for one that adds it.
     #[error("residual: {problem}")]
     Residual {
-        /// What is wrong.
+        /// What is wrong with it.
         problem: &'static str,
     },
-    /// A tensor of another device.
+    /// The tensor is on another device than the layer.
     #[error(
         "{field}: the tensor lives on another device than the layer; read it and upload it again"
     )]
@@ -301,16 +301,54 @@ pub enum TensorError {
         /// The argument.
         field: &'static str,
     },
-    /// The buffer of a tensor that wgpu refuses to copy from.
-    #[error("tensor: its buffer cannot be read: {message}")]
+    /// wgpu refuses to copy from the buffer: it was created without `COPY_SRC`, belongs to another device, or was
+    /// destroyed.
+    #[error(
+        "{field}: the buffer cannot be read (needs usage COPY_SRC, and to be of this device): {message}"
+    )]
     Unreadable {
-        /// wgpu's words.
+        /// The argument.
+        field: &'static str,
+        /// wgpu's message.
         message: String,
     },
-    /// A `Saved` of another layer.
-    #[error("saved: comes from another layer's forward")]
+    /// wgpu refuses to copy to the buffer: it was created without `COPY_DST`, belongs to another device, or was
+    /// destroyed.
+    #[error(
+        "{field}: the buffer cannot be written (needs usage COPY_DST, and to be of this device): {message}"
+    )]
+    Unwritable {
+        /// The argument.
+        field: &'static str,
+        /// wgpu's message.
+        message: String,
+    },
+    /// A slice whose ends are not multiples of 4 bytes, the size of an f32.
+    #[error("{field}: offset {offset} and size {size} must be multiples of 4 bytes")]
+    Unaligned {
+        /// The argument.
+        field: &'static str,
+        /// The slice's offset in bytes.
+        offset: u64,
+        /// The slice's size in bytes.
+        size: u64,
+    },
+    /// A slice for another number of values.
+    #[error(
+        "{field}: the slice holds {expected} f32 values, got {got}; slice the buffer to their size"
+    )]
+    SliceLength {
+        /// The argument.
+        field: &'static str,
+        /// The number of values that the slice holds.
+        expected: u64,
+        /// The number of values given.
+        got: u64,
+    },
+    /// The `Saved` comes from another layer.
+    #[error("saved: comes from another layer's forward; pass it to the layer that returned it")]
     ForeignSaved,
-    /// State for a value that the configuration leaves out, or none for one that it has.
+    /// The state has a value that the configuration leaves out, lacks one, or has one of another length.
     #[error("{field}: {problem}")]
     State {
         /// torch's name of the value.
@@ -320,19 +358,19 @@ pub enum TensorError {
     },
 }
 
-/// What keeps a [`Tuner`](crate::batch_norm::Tuner) from choosing.
+/// A [`Tuner`](crate::batch_norm::Tuner) cannot be made or used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TuneError {
-    /// The file of choices can be neither read nor written.
+    /// The tuning file cannot be read or written.
     #[error("{}: {message}; remove the file, or name another", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's message.
         message: String,
     },
-    /// A tuner that measures on another device than the layer's.
+    /// The tuner measures on another device than the layer's.
     #[error("tuner: measures on another device than the layer's; make it for the layer's")]
     WrongDevice,
 }
@@ -344,6 +382,9 @@ pub enum Error {
     /// See [`ShapeError`].
     #[error(transparent)]
     Shape(#[from] ShapeError),
+    /// See [`DtypeError`].
+    #[error(transparent)]
+    Dtype(#[from] DtypeError),
     /// See [`PlanError`].
     #[error(transparent)]
     Plan(#[from] PlanError),

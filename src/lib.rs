@@ -71,7 +71,39 @@ mod shape;
 mod shared;
 
 pub use batch_norm::{BatchNorm, BatchNormConfig};
-pub use dtype::{Dtype, Problem};
-pub use error::{BindError, Error, GpuError, PlanError, ShapeError, TensorError, TuneError};
-pub use gpu::{Caps, Gpu, Kernels, Tensor};
-pub use shape::{Layout, Shape};
+pub use dtype::{Dtype, DtypeError, Element, Problem};
+pub use error::{BindError, Error, GpuError, PlanError, TensorError, TuneError};
+pub use gpu::{Caps, Gpu, GpuOptions, Kernels, Tensor};
+/// The crate of [`f16`](half::f16) and [`bf16`](half::bf16), in the version that [`Element`] is implemented for.
+pub use half;
+pub use shape::{Layout, Shape, ShapeError};
+/// The version of wgpu that the crate's signatures use.
+pub use wgpu;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Layers and plans move to worker threads, and several threads share them.
+    #[test]
+    fn public_types_are_send_and_sync() {
+        fn check<T: Send + Sync + 'static>() {}
+        check::<Gpu>();
+        check::<GpuOptions>();
+        check::<Kernels>();
+        check::<Caps>();
+        check::<Tensor>();
+        check::<Problem>();
+        check::<Error>();
+        check::<BatchNorm>();
+        check::<batch_norm::Saved>();
+        check::<batch_norm::Gradients>();
+        check::<batch_norm::State>();
+        check::<batch_norm::TrainPlan>();
+        check::<batch_norm::EvalPlan>();
+        check::<batch_norm::BackwardPlan>();
+        check::<batch_norm::Step>();
+        check::<batch_norm::Tuner>();
+        check::<reference::compare::Mismatch>();
+    }
+}

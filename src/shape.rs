@@ -1,12 +1,32 @@
-//! What a tensor is: its extents, their order in memory, and how many values that makes.
+//! The shape of a tensor: extents, memory order, and counts of values that cannot overflow.
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::error::ShapeError;
+/// Extents that make no [`Shape`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShapeError {
+    /// Too few axes for a batch and a channel axis, or more than three spatial axes.
+    #[error("shape: expected 2 to 5 axes (batch, channels, up to 3 spatial), got {rank}")]
+    Rank {
+        /// The number of axes given.
+        rank: usize,
+    },
+    /// A problem line that cannot be parsed.
+    #[error(
+        "shape: cannot read {line:?}; write extents and layout as in \"n32c64h56w56 nchw\", \
+         \"n8c16l100 nlc\" or \"n64c128\", and f16 or bf16 after them for 16-bit values"
+    )]
+    Line {
+        /// The line as given.
+        line: String,
+    },
+}
 
 /// The order of the axes in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Layout {
     /// `(N, C, ...)`, torch's contiguous order: all values of one channel of one sample are neighbours.
     ChannelsFirst,
@@ -14,9 +34,14 @@ pub enum Layout {
     ChannelsLast,
 }
 
+impl Layout {
+    /// Every layout.
+    pub const ALL: &'static [Self] = &[Self::ChannelsFirst, Self::ChannelsLast];
+}
+
 /// The extents of a dense tensor with a batch axis, a channel axis and up to three spatial axes.
 ///
-/// Written and read as a *problem line*, the batch, channel and spatial extents and the layout:
+/// `Display` and `FromStr` use a *problem line*: batch, channel and spatial extents, then the layout.
 ///
 /// ```
 /// use wgpu_norm::Shape;
@@ -34,11 +59,6 @@ pub struct Shape {
     spatial_rank: usize,
     layout: Layout,
 }
-impl Layout {
-    /// Every layout.
-    pub const ALL: &'static [Self] = &[Self::ChannelsFirst, Self::ChannelsLast];
-}
-
 
 impl Shape {
     /// `(N, C)`: features of a linear layer, one value per sample and channel.
@@ -86,10 +106,10 @@ impl Shape {
         }
     }
 
-    /// The shape whose extents in memory order are `dims`.
+    /// The shape with the extents `dims`, given in memory order.
     ///
     /// # Errors
-    /// [`ShapeError::Rank`] below 2 or above 5 axes.
+    /// [`ShapeError::Rank`] for fewer than 2 or more than 5 axes.
     pub fn from_dims(dims: &[usize], layout: Layout) -> Result<Self, ShapeError> {
         if !(2..=5).contains(&dims.len()) {
             return Err(ShapeError::Rank { rank: dims.len() });
@@ -98,7 +118,7 @@ impl Shape {
             Layout::ChannelsFirst => (dims[1], &dims[2..]),
             Layout::ChannelsLast => (dims[dims.len() - 1], &dims[1..dims.len() - 1]),
         };
-        // Without spatial axes the layouts are one.
+        // Without spatial axes both layouts are the same.
         let layout = if inner.is_empty() {
             Layout::ChannelsFirst
         } else {
@@ -155,7 +175,8 @@ impl Shape {
         product(&self.dims())
     }
 
-    /// The channel of the value at `index` in memory order.
+    /// The channel, below `C`, of the value at `index` in memory order. `index` is below
+    /// [`elements`](Self::elements); an index beyond it wraps, and a shape without values gives 0.
     pub fn channel_of(&self, index: usize) -> usize {
         let index = match self.layout {
             Layout::ChannelsFirst => quotient(index, self.plane()),
@@ -187,7 +208,7 @@ fn product(dims: &[usize]) -> Option<usize> {
     dims.iter().try_fold(1usize, |a, &b| a.checked_mul(b))
 }
 
-/// The letters of the spatial extents, by rank.
+/// The letters of the spatial axes, indexed by their number.
 const SPATIAL_LETTERS: [&str; 4] = ["", "l", "hw", "dhw"];
 
 impl fmt::Display for Shape {
@@ -220,7 +241,7 @@ impl FromStr for Shape {
         let mut letters = String::new();
         let mut values = Vec::new();
         for part in extents.split_inclusive(|c: char| c.is_ascii_digit()) {
-            // A part is one digit with the letter that may stand before it.
+            // Each part ends in its only digit; a letter before the digit starts a new extent.
             let digit = part
                 .chars()
                 .last()
@@ -284,7 +305,7 @@ mod tests {
             assert_eq!(Shape::from_dims(&shape.dims(), shape.layout()), Ok(shape));
         }
         let either = Shape::from_dims(&[8, 3], Layout::ChannelsLast);
-        assert_eq!(either, Ok(Shape::nc(8, 3)), "the layouts are one");
+        assert_eq!(either, Ok(Shape::nc(8, 3)), "both layouts are the same");
     }
 
     #[test]

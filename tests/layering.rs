@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 /// The floors, lowest first, and what names a file of each may use.
 const FLOORS: &[(&str, &[&str])] = &[
-    ("error.rs", &["shape"]),
-    ("shape.rs", &["error"]),
-    ("dtype.rs", &["error", "shape"]),
+    ("shape.rs", &[]),
+    ("dtype.rs", &["shape"]),
+    ("error.rs", &["dtype", "shape"]),
     ("reference", &["shape", "reference"]),
     ("gpu", &["shape", "dtype", "error", "gpu"]),
     (

@@ -434,7 +434,10 @@ fn kernels_are_compiled_through_the_cache() {
     let size = |cache: &wgpu::PipelineCache| cache.get_data().map_or(0, |data| data.len());
     let before = size(&own);
 
-    let gpu = Gpu::from_wgpu_with_cache(device.clone(), queue.clone(), own.clone()).unwrap();
+    let gpu = Gpu::from_kernels(
+        Kernels::with_cache(&device, Some(own.clone())).unwrap(),
+        queue.clone(),
+    );
     let mut layer = config.build(&gpu).unwrap();
     let x = gpu.tensor(Shape::nc(4, 8), &noise(9, 32)).unwrap();
     let (y, _) = layer.train(&x).unwrap();
@@ -442,7 +445,7 @@ fn kernels_are_compiled_through_the_cache() {
     // A driver that compiles when a kernel is first run, as llvmpipe does, has nothing to add.
     assert!(size(&own) >= before);
 
-    let gpu = Gpu::from_wgpu_with_cache(device, queue, foreign).unwrap();
+    let gpu = Gpu::from_kernels(Kernels::with_cache(&device, Some(foreign)).unwrap(), queue);
     let error = TrainPlan::new(gpu.kernels(), Shape::nc(4, 8), &config).unwrap_err();
     assert!(matches!(error, PlanError::Kernel { .. }), "{error}");
 }

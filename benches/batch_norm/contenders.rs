@@ -337,7 +337,7 @@ impl<'a> Suite<'a> {
         let rounding = match self.problem.dtype {
             Dtype::F32 => 0.0,
             Dtype::F16 => 2f64.powi(-11),
-            Dtype::Bf16 => 2f64.powi(-8),
+            _ => 2f64.powi(-8),
         };
         let bound = Bound::new(2e-6 + rounding, 2e-5);
         within(

@@ -158,7 +158,7 @@ pub fn first_result(started: Instant, problem: Problem) -> Result<(), Box<dyn Er
     let gpu = Gpu::open()?;
     let opened = elapsed();
     let values = vec![1.0; problem.shape.elements().ok_or("the shape overflows")?];
-    let x = gpu.tensor_as(problem.shape, problem.dtype, &values)?;
+    let x = gpu.tensor(problem, &values)?;
     let mut layer = BatchNormConfig::new(problem.shape.channels()).build(&gpu)?;
     let uploaded = elapsed();
     let (y, _) = layer.train(&x)?;

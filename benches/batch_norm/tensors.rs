@@ -32,7 +32,7 @@ fn noise(seed: u64, count: usize) -> Vec<f32> {
 impl Tensors {
     /// So many sets that they take `rotate` bytes at least.
     pub fn new(gpu: &Gpu, problem: Problem, rotate: u64) -> Result<Self, Box<dyn Error>> {
-        let Problem { shape, dtype } = problem;
+        let Problem { shape, dtype, .. } = problem;
         let elements = shape.elements().ok_or("the shape overflows")?;
         let all = shape.channels();
         let affine = noise(3, 2 * all);
@@ -55,7 +55,7 @@ impl Tensors {
         };
         let activation = |values: &[f32]| match dtype {
             Dtype::F32 => upload(bytemuck::cast_slice(values)),
-            Dtype::F16 | Dtype::Bf16 => {
+            _ => {
                 let halves: Vec<u16> = values.iter().map(|&v| bits(dtype, v)).collect();
                 upload(bytemuck::cast_slice(&halves))
             }
@@ -160,9 +160,5 @@ fn bits(dtype: Dtype, value: f32) -> u16 {
 
 /// The value as it is stored.
 fn stored(dtype: Dtype, value: f32) -> f32 {
-    match dtype {
-        Dtype::F32 => value,
-        Dtype::F16 => half::f16::from_f32(value).to_f32(),
-        Dtype::Bf16 => half::bf16::from_f32(value).to_f32(),
-    }
+    dtype.unpack(&dtype.pack(&[value]))[0]
 }

@@ -44,7 +44,7 @@ struct Arguments {
     #[arg(long)]
     without_bn: bool,
     /// What the convolutions' results are stored as, and what BatchNorm makes of them: f32, f16 or bf16
-    #[arg(long, default_value = "f32", value_parser = dtype, conflicts_with = "without_bn")]
+    #[arg(long, default_value = "f32", conflicts_with = "without_bn")]
     dtype: Dtype,
     /// Learning rate
     #[arg(long, default_value_t = 0.1, value_parser = positive)]
@@ -61,11 +61,6 @@ struct Arguments {
     /// Fail if less than this share of the test images is named right
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     min_accuracy: Option<f64>,
-}
-
-fn dtype(name: &str) -> Result<Dtype, String> {
-    let found = Dtype::ALL.into_iter().find(|dtype| dtype.name() == name);
-    found.ok_or_else(|| "neither f32, f16 nor bf16".to_owned())
 }
 
 fn at_least_one() -> RangedU64ValueParser<usize> {

@@ -17,6 +17,7 @@ pub fn stored(dtype: Dtype) -> &'static str {
         Dtype::F32 => include_str!("shaders/stored_f32.wgsl"),
         Dtype::F16 => include_str!("shaders/stored_f16.wgsl"),
         Dtype::Bf16 => include_str!("shaders/stored_bf16.wgsl"),
+        other => unimplemented!("a shader for {other}"),
     }
 }
 

@@ -307,7 +307,7 @@ fn cases_with(effort: Effort) -> Vec<Case> {
             config.affine(false).track_running_stats(false),
             config.affine(false).eps(0.5),
         ];
-        let typed_tunings = product(&Dtype::ALL, &tunings(index, wide, effort));
+        let typed_tunings = product(Dtype::ALL, &tunings(index, wide, effort));
         for ((dtype, (tuning, gpu)), (mode, epilogue)) in
             product(&typed_tunings, &product(&Mode::ALL, &Epilogue::ALL))
         {

@@ -200,7 +200,7 @@ mod tests {
     fn programs_that_leave_something_out_are_no_choice() {
         let gpu = test_gpu();
         let caps = gpu.kernels().caps();
-        for dtype in Dtype::ALL {
+        for &dtype in Dtype::ALL {
             let problem = Problem::new(Shape::nhwc(32, 32, 32, 64), dtype);
             let config = BatchNormConfig::new(64);
             let tuning = Tuning {

@@ -12,7 +12,7 @@ mod wait;
 
 pub use caps::Caps;
 pub use kernels::Kernels;
-pub use open::Gpu;
+pub use open::{Gpu, GpuOptions};
 pub use step::Step;
 pub use tensor::Tensor;
 pub(crate) use wait::wait;

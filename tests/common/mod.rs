@@ -9,7 +9,7 @@ pub fn gpu() -> Gpu {
     Gpu::open().unwrap_or_else(|error| panic!("the tests need a GPU: {error}"))
 }
 
-/// Numbers in [-1, 1), the same at every call.
+/// `count` values in [-1, 1), which f32 represents exactly.
 pub fn noise(seed: u64, count: usize) -> Vec<f32> {
     reference::noise(seed, count).map(|v| v as f32).collect()
 }
