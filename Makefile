@@ -1,10 +1,11 @@
 # The two commands of the README, and what they share.
 
-.PHONY: help demo test bench driver
+.PHONY: help demo test check bench driver
 
 help:
 	@echo "make demo   train a network on handwritten digits, on the GPU or in software"
 	@echo "make test   formatting, lints, all tests, the examples and the documentation"
+	@echo "make check  the part of the tests that needs no device"
 	@echo "make bench  verify the kernels, then time them beside a copy"
 
 demo: driver
@@ -16,6 +17,16 @@ test: driver
 	cargo test --locked
 	@# With the examples, so that dependencies need not be built once more for features that only tests ask for.
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --examples
+
+# The tests of the library that need a device, by parts of their names.
+ON_A_DEVICE = gpu::guard gpu::open gpu::tensor element mutants programs exact_answers
+
+# No adapter has this name, so that a test which is missing above fails.
+check:
+	cargo fmt --check
+	cargo clippy --locked --lib -- -D warnings
+	WGPU_ADAPTER_NAME="no device" cargo test --locked --lib -- $(addprefix --skip ,$(ON_A_DEVICE))
+	WGPU_ADAPTER_NAME="no device" cargo test --locked --test public -- layering modules oracle_against_torch words
 
 bench: driver
 	cargo bench --locked

@@ -1,163 +1,210 @@
-//! What a plan comes to on this machine's device: dispatches, memory, and if asked for the composed WGSL.
+//! What a problem line comes to: strategies, buffers, dispatches with their bindings, and if asked for the WGSL.
 //!
-//! `cargo run --example explain -- "n32c64h56w56 nchw" --pass backward --wgsl`
+//! ```text
+//! cargo run --example explain -- "n32c64h56w56 nchw f16 relu backward in-place split 256x32"
+//! cargo run --example explain -- "n32c64h56w56 nhwc" --caps webgpu --form read-write,constants --wgsl
+//! ```
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use wgpu_norm::batch_norm::{
-    BackwardOptions, BackwardPlan, DispatchInfo, Epilogue, EvalOptions, EvalPlan, Strategy, Tile,
-    TrainPlan, Tuner, Tuning,
-};
-use wgpu_norm::{BatchNormConfig, Gpu, Problem};
+use wgpu_norm::batch_norm::{BackwardOptions, EvalOptions, Line, Pass, Strategy, Tuner, Tuning};
+use wgpu_norm::{Access, Caps, Form, Gpu, Launch, PlanError};
 
 #[derive(Parser)]
 struct Arguments {
-    /// A problem line.
+    /// A problem line: extents, layout, storage type, epilogue, pass and its options, strategy, tile. The extents alone
+    /// will do, for training.
     #[arg(default_value = "n32c64h56w56 nchw")]
-    problem: Problem,
-    /// What follows the normalization.
-    #[arg(long, value_enum, default_value_t = Follows::Identity)]
-    epilogue: Follows,
-    /// Which pass to plan.
-    #[arg(long, value_enum, default_value_t = Pass::Train)]
-    pass: Pass,
-    /// Forces a strategy: resident, reread or split.
-    #[arg(long)]
-    strategy: Option<String>,
-    /// Forces a tile: invocations in a workgroup, those of them that walk together, and the columns of each
-    /// where there are columns, as in 256x32 or 8x8x4.
-    #[arg(long)]
-    tile: Option<String>,
+    line: Line,
+    /// Plans for this machine's device, or for any GPU with WebGPU's default limits. The second needs no device.
+    #[arg(long, value_enum, default_value = "device")]
+    caps: Target,
     /// Lets the device measure which strategy and tile are fastest, and remembers its choice in a file.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["strategy", "tile"])]
+    #[arg(long, value_name = "FILE")]
     tune: Option<PathBuf>,
     /// Prints each kernel's composed WGSL.
     #[arg(long)]
     wgsl: bool,
+    /// Writes the WGSL for an engine that launches kernels itself. With `read-write` every buffer is read_write: slices of
+    /// one buffer can be bound together. With `constants` no override is left: it compiles without pipeline constants.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    form: Vec<Variant>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Pass {
-    Train,
-    Eval,
-    Backward,
-    FrozenBackward,
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Target {
+    Device,
+    Webgpu,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Follows {
-    Identity,
-    Relu,
-    AddRelu,
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Variant {
+    ReadWrite,
+    Constants,
 }
 
-impl From<Follows> for Epilogue {
-    fn from(follows: Follows) -> Self {
-        match follows {
-            Follows::Identity => Self::Identity,
-            Follows::Relu => Self::Relu,
-            Follows::AddRelu => Self::AddRelu,
+fn main() -> ExitCode {
+    match explain(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
         }
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::parse();
-    let mut tuning = Tuning {
-        strategy: arguments.strategy.as_deref().map(strategy).transpose()?,
-        tile: arguments.tile.as_deref().map(tile).transpose()?,
+fn explain(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+    let mut line = arguments.line;
+    let caps = match (arguments.caps, arguments.tune) {
+        (Target::Webgpu, None) => {
+            println!("a GPU with WebGPU's default limits");
+            Caps::webgpu()
+        }
+        (Target::Webgpu, Some(_)) => return Err("--tune measures on this machine's device".into()),
+        (Target::Device, tune) => {
+            let gpu = Gpu::open()?;
+            println!("{}", gpu.adapter_name());
+            if let Some(path) = tune {
+                line.common.tuning = measured(&mut Tuner::with_file(&gpu, path)?, &line)?;
+            }
+            *gpu.kernels().caps()
+        }
     };
-    let gpu = Gpu::open()?;
-    let (kernels, problem) = (gpu.kernels(), arguments.problem);
-    let config = BatchNormConfig::new(problem.shape.channels()).epilogue(arguments.epilogue.into());
-    let backward = BackwardOptions {
-        frozen: matches!(arguments.pass, Pass::FrozenBackward),
-        ..BackwardOptions::default()
-    };
-    println!("{problem} on {}", gpu.adapter_name());
-    println!("{:?}", kernels.caps());
-    if let Some(path) = arguments.tune {
-        let mut tuner = Tuner::with_file(&gpu, path)?;
-        tuning = match arguments.pass {
-            Pass::Train => tuner.train(problem, &config)?,
-            Pass::Eval => tuner.eval(problem, &config, EvalOptions::default())?,
-            Pass::Backward | Pass::FrozenBackward => tuner.backward(problem, &config, backward)?,
-        };
-        println!("chosen: {tuning:?}");
-    }
-    match arguments.pass {
-        Pass::Train => {
-            let plan = TrainPlan::with_tuning(kernels, problem, &config, tuning)?;
-            println!(
-                "scratch {} bytes, saved {} bytes",
-                plan.scratch_bytes(),
-                plan.saved_bytes()
-            );
-            print(plan.dispatches(), arguments.wgsl);
-        }
-        Pass::Eval => {
-            let options = EvalOptions {
-                tuning,
-                ..EvalOptions::default()
-            };
-            let plan = EvalPlan::with_options(kernels, problem, &config, options)?;
-            println!("scratch {} bytes", plan.scratch_bytes());
-            print(plan.dispatches(), arguments.wgsl);
-        }
-        Pass::Backward | Pass::FrozenBackward => {
-            let options = BackwardOptions { tuning, ..backward };
-            let plan = BackwardPlan::with_options(kernels, problem, &config, options)?;
-            println!("scratch {} bytes", plan.scratch_bytes());
-            print(plan.dispatches(), arguments.wgsl);
-        }
+    println!("{:?}\n\n{line}", line.common.caps(&caps));
+    let form = Form::default()
+        .read_write(arguments.form.contains(&Variant::ReadWrite))
+        .constants(arguments.form.contains(&Variant::Constants));
+    print_strategies(&line, &caps)?;
+    let launches = line.launches(&caps, form)?;
+    print_buffers(&launches);
+    for (number, launch) in (1..).zip(&launches) {
+        print_launch(number, launch, arguments.wgsl);
     }
     Ok(())
 }
 
-fn print<'a>(dispatches: impl Iterator<Item = DispatchInfo<'a>>, wgsl: bool) {
-    for (number, dispatch) in dispatches.enumerate() {
-        let [x, y] = dispatch.grid();
-        println!(
-            "{}. {} on {x} x {y} workgroups",
-            number + 1,
-            dispatch.kernel()
-        );
-        let overrides = dispatch
-            .overrides()
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"));
-        let choices = dispatch
-            .choices()
-            .iter()
-            .map(|(name, file)| format!("{name}={file}"));
-        println!(
-            "   {}",
-            overrides.chain(choices).collect::<Vec<_>>().join(" ")
-        );
-        if wgsl {
-            println!("\n{}", dispatch.wgsl());
+/// The fastest strategy and tile on the tuner's device.
+fn measured(tuner: &mut Tuner, line: &Line) -> Result<Tuning, Box<dyn Error>> {
+    let (problem, config) = (line.common.problem, &line.config);
+    Ok(match line.pass {
+        Pass::Train => tuner.train(problem, config)?,
+        Pass::Eval(y) => tuner.eval(problem, config, EvalOptions::default().y(y))?,
+        Pass::Backward {
+            frozen,
+            dx,
+            parameters,
+        } => {
+            let options = BackwardOptions::default().frozen(frozen).dx(dx);
+            tuner.backward(problem, config, options.parameters(parameters))?
         }
+        pass => return Err(format!("--tune: {pass} has no choice of strategy").into()),
+    })
+}
+
+/// Says which strategy the plan takes, and why not another one.
+fn print_strategies(line: &Line, caps: &Caps) -> Result<(), PlanError> {
+    let with = |strategy| {
+        let mut line = *line;
+        line.common.tuning.strategy = strategy;
+        line.launches(caps, Form::default())
+    };
+    let own = with(None)?;
+    let each: Vec<_> = Strategy::ALL
+        .iter()
+        .map(|&strategy| (strategy, with(Some(strategy))))
+        .collect();
+    println!("\nstrategies");
+    if each
+        .iter()
+        .all(|(_, launches)| launches.as_ref() == Ok(&own))
+    {
+        println!("   the pass leaves no choice");
+        return Ok(());
+    }
+    for (strategy, launches) in each {
+        let verdict = match launches {
+            Err(PlanError::Strategy { reason, .. }) => format!("cannot serve: {reason}"),
+            Err(error) => error.to_string(),
+            Ok(launches) if launches == own => "is the plan's choice".to_owned(),
+            Ok(_) => "can serve, but the plan expects its choice to be faster".to_owned(),
+        };
+        let forced = line.common.tuning.strategy == Some(strategy);
+        let verdict = if forced {
+            format!("{verdict}; forced by the line")
+        } else {
+            verdict
+        };
+        println!("   {strategy:<10} {verdict}");
+    }
+    Ok(())
+}
+
+/// The caller's buffers, and how much of each the dispatches bind.
+fn print_buffers(launches: &[Launch]) {
+    let mut buffers = BTreeMap::new();
+    for binding in launches.iter().flat_map(|launch| &launch.bindings) {
+        if let Some(bytes) = &binding.bytes {
+            let (end, access) = buffers.entry(binding.name).or_insert((0, Access::Read));
+            *end = bytes.end.max(*end);
+            *access = binding.access.max(*access);
+        }
+    }
+    println!("\nbuffers");
+    for (name, (bytes, access)) in buffers {
+        println!("   {name:<10} {:<10} {bytes} bytes", word(access));
     }
 }
 
-fn strategy(name: &str) -> Result<Strategy, String> {
-    let found = Strategy::ALL
-        .into_iter()
-        .find(|strategy| strategy.name() == name);
-    found.ok_or_else(|| format!("--strategy: {name:?} is none of resident, reread and split"))
+fn print_launch(number: usize, launch: &Launch, wgsl: bool) {
+    let [x, y] = launch.grid;
+    println!("\n{number}. {} on {x} x {y} workgroups", launch.label);
+    let overrides = launch
+        .overrides
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"));
+    let choices = launch
+        .choices
+        .iter()
+        .map(|(slot, file)| format!("{slot}={file}"));
+    for (title, words) in [
+        ("overrides", overrides.collect::<Vec<_>>()),
+        ("files", choices.collect()),
+    ] {
+        println!(
+            "   {title:<10} {}",
+            if words.is_empty() {
+                "none".to_owned()
+            } else {
+                words.join(" ")
+            }
+        );
+    }
+    for binding in &launch.bindings {
+        let bytes = match (&binding.bytes, binding.access) {
+            (Some(bytes), _) => format!("bytes {} to {}", bytes.start, bytes.end),
+            (None, Access::Uniform) => format!("{} bytes", launch.uniform.len()),
+            (None, _) => "any 16 bytes, which the kernel leaves alone".to_owned(),
+        };
+        println!(
+            "   binding {:>2} {:<10} {:<10} {bytes}",
+            binding.binding,
+            binding.name,
+            word(binding.access),
+        );
+    }
+    if wgsl {
+        println!("\n{}", launch.wgsl);
+    }
 }
 
-fn tile(text: &str) -> Result<Tile, String> {
-    let read = || {
-        let mut numbers = text.split('x').map(|number| number.parse().ok());
-        let tile = Tile {
-            workgroup: numbers.next()??,
-            lanes: numbers.next()??,
-            columns: numbers.next().unwrap_or(Some(1))?,
-        };
-        numbers.next().is_none().then_some(tile)
-    };
-    read().ok_or_else(|| format!("--tile: {text:?} is not like 256x32 or 8x8x4"))
+fn word(access: Access) -> &'static str {
+    match access {
+        Access::Uniform => "uniform",
+        Access::Read => "read",
+        Access::Write => "read_write",
+    }
 }

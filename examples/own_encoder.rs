@@ -64,26 +64,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Scratch memory holds nothing between two steps, so that both may use the same.
     let scratch = blank(train.scratch_bytes().max(backward.scratch_bytes()));
 
-    let train = train.bind(&TrainBuffers {
-        x: x.slice(..),
-        y: y.slice(..),
-        residual: None,
-        affine: Some(affine.slice(..)),
-        running: Some(running.slice(..)),
-        saved: saved.slice(..),
-        scratch: Some(scratch.slice(..)),
-    })?;
-    let backward = backward.bind(&BackwardBuffers {
-        x: x.slice(..),
-        dy: y.slice(..),
-        dx: Some(dx.slice(..)),
-        output: None,
-        dresidual: None,
-        statistics: saved.slice(..),
-        affine: Some(affine.slice(..)),
-        grads: Some(grads.slice(..)),
-        scratch: Some(scratch.slice(..)),
-    })?;
+    // What every plan needs goes into new; what this configuration needs besides is named.
+    let train = train.bind(
+        &TrainBuffers::new(x.slice(..), y.slice(..), saved.slice(..))
+            .affine(affine.slice(..))
+            .running(running.slice(..))
+            .scratch(scratch.slice(..)),
+    )?;
+    let backward = backward.bind(
+        &BackwardBuffers::new(x.slice(..), y.slice(..))
+            .dx(dx.slice(..))
+            .saved(saved.slice(..))
+            .affine(affine.slice(..))
+            .grads(grads.slice(..))
+            .scratch(scratch.slice(..)),
+    )?;
 
     // One encoder, one pass, one submission: forward, the application's kernel, backward.
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -131,8 +126,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     );
     println!(
         "{} + 1 + {} dispatches",
-        train.dispatches(),
-        backward.dispatches()
+        train.dispatch_count(),
+        backward.dispatch_count()
     );
     Ok(())
 }

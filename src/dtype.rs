@@ -6,15 +6,7 @@ use std::str::FromStr;
 use half::{bf16, f16};
 
 use crate::shape::{Shape, ShapeError};
-
-/// A word that names no [`Dtype`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("dtype: cannot read {word:?}; write f32, f16 or bf16")]
-#[non_exhaustive]
-pub struct DtypeError {
-    /// The word as given.
-    pub word: String,
-}
+use crate::word::words;
 
 /// The storage type of activations and their gradients. It affects memory only: arithmetic, statistics,
 /// parameters and parameter gradients are f32 with every storage type.
@@ -33,10 +25,9 @@ pub enum Dtype {
     Bf16,
 }
 
-impl Dtype {
-    /// Every storage type.
-    pub const ALL: &'static [Self] = &[Self::F32, Self::F16, Self::Bf16];
+words!(Dtype, "dtype", "f32, f16 or bf16": F32 "f32", F16 "f16", Bf16 "bf16");
 
+impl Dtype {
     /// Bytes per value.
     pub const fn bytes(self) -> u64 {
         match self {
@@ -51,15 +42,6 @@ impl Dtype {
         (elements as u64)
             .div_ceil(4)
             .saturating_mul(4 * self.bytes())
-    }
-
-    /// The name in problem lines: `f32`, `f16` or `bf16`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        }
     }
 
     /// The contents of a buffer that stores `values`: little-endian, rounded to the storage type (to nearest, ties to
@@ -106,23 +88,6 @@ impl Dtype {
         let mut values = self.unpack(bytemuck::cast_slice(words));
         values.truncate(count);
         values
-    }
-}
-
-impl fmt::Display for Dtype {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Dtype {
-    type Err = DtypeError;
-
-    fn from_str(word: &str) -> Result<Self, DtypeError> {
-        let named = Self::ALL.iter().find(|dtype| dtype.name() == word);
-        named.copied().ok_or_else(|| DtypeError {
-            word: word.to_owned(),
-        })
     }
 }
 

@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
-use crate::dtype::{Dtype, DtypeError};
+use crate::dtype::Dtype;
 use crate::shape::{Shape, ShapeError};
+use crate::word::WordError;
 
 /// A configuration and a shape without a plan. Returned before any buffer is used.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -37,6 +38,15 @@ pub enum PlanError {
          use a larger batch, or eval with running statistics"
     )]
     TooFewValues {
+        /// The shape as a problem line.
+        shape: Shape,
+    },
+    /// An instance needs at least two values for a variance.
+    #[error(
+        "x: expected more than 1 spatial value, got {shape}; \
+         a channel of a sample has no variance there, use another norm"
+    )]
+    TooFewSpatialValues {
         /// The shape as a problem line.
         shape: Shape,
     },
@@ -382,9 +392,9 @@ pub enum Error {
     /// See [`ShapeError`].
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    /// See [`DtypeError`].
+    /// See [`WordError`].
     #[error(transparent)]
-    Dtype(#[from] DtypeError),
+    Word(#[from] WordError),
     /// See [`PlanError`].
     #[error(transparent)]
     Plan(#[from] PlanError),

@@ -1,26 +1,57 @@
-//! Normalization layers as WGSL compute shaders on wgpu, BatchNorm first: torch's names and numbers, the mode
-//! in the method instead of in a flag, and a guest's manners in the caller's encoder.
+//! Normalization layers as WGSL compute shaders on wgpu: BatchNorm and InstanceNorm, forward and backward, with torch's
+//! names and numbers. The mode is the method instead of a flag, and plans are guests in the caller's encoder.
 //!
 //! # A layer
 //!
 //! ```no_run
 //! use wgpu_norm::{BatchNormConfig, Gpu, Shape};
 //!
-//! let gpu = Gpu::open()?;
+//! let gpu = Gpu::open()?; // or Gpu::from_wgpu(device, queue)
 //! let mut bn = BatchNormConfig::new(2).build(&gpu)?; // torch's defaults
 //! let x = gpu.tensor(Shape::nc(3, 2), &[1.0, 10.0, 2.0, 20.0, 3.0, 30.0])?;
-//! let (y, saved) = bn.train(&x)?; // batch statistics; the running ones move, on the GPU
-//! let gradients = bn.backward(saved, &y)?; // consumes `saved`: no second, no stale backward
+//! let (y, saved) = bn.train(&x)?; // statistics of the batch; moves the running ones, on the GPU
+//! let gradients = bn.backward(saved, &y)?; // consumes `saved`: no second and no stale backward
 //! let y = bn.eval(&x)?; // running statistics; changes nothing
 //! println!("{:?} {:?}", y.read()?, gradients.weight()?);
 //! # Ok::<(), wgpu_norm::Error>(())
 //! ```
 //!
+//! Each call is one submission, and waits for nothing. `read`, `weight` and `state` wait.
+//!
+//! # Updating the weights
+//!
+//! The parameters and their gradients are two buffers of the same layout: rows `[weight: C] [bias: C]` of f32. An optimizer
+//! is a kernel over both.
+//!
+//! ```no_run
+//! # fn sgd(parameters: &wgpu::Buffer, gradients: &wgpu::Buffer) {}
+//! use wgpu_norm::batch_norm::{Destination, Wanted};
+//! # fn example(
+//! #     mut bn: wgpu_norm::BatchNorm, x: [wgpu_norm::Tensor; 2], dy: [wgpu_norm::Tensor; 2],
+//! # ) -> Result<(), wgpu_norm::Error> {
+//! # let [x, x2] = x;
+//! # let [dy, dy2] = dy;
+//!
+//! let (_, saved) = bn.train(&x)?;
+//! let gradients = bn.backward(saved, &dy)?;
+//!
+//! // A second batch adds its gradients to those of the first. Its dx overwrites dy.
+//! let (_, saved) = bn.train(&x2)?;
+//! let wanted = Wanted::default().dx(Some(Destination::InPlace)).accumulate(gradients.buffer());
+//! let gradients = bn.backward_with(saved, &dy2, wanted)?;
+//!
+//! if let (Some(parameters), Some(gradients)) = (bn.affine_buffer(), gradients.buffer()) {
+//!     sgd(parameters, gradients); // your kernel
+//! }
+//! let rows = bn.config().affine_rows(); // the byte ranges of weight and bias, if your kernel tells them apart
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # A step in the caller's encoder
 //!
-//! All thinking and all failing happens before the hot loop: a plan is made once for a shape, bound once to
-//! buffers, and recorded any number of times. Recording cannot fail, allocates nothing, and neither touches the
-//! queue nor waits.
+//! A plan is made once for a shape, bound once to buffers, and recorded any number of times. Whatever can fail, fails before
+//! recording. Recording allocates nothing, and neither touches the queue nor waits.
 //!
 //! ```no_run
 //! use wgpu_norm::batch_norm::{TrainBuffers, TrainPlan};
@@ -33,52 +64,87 @@
 //! let kernels = Kernels::new(&device)?;
 //! let config = BatchNormConfig::new(64);
 //! let plan = TrainPlan::new(&kernels, Shape::nchw(32, 64, 56, 56), &config)?;
-//! let step = plan.bind(&TrainBuffers {
-//!     x: x.slice(..),
-//!     y: y.slice(..),
-//!     residual: None,                   // what an epilogue adds
-//!     affine: Some(affine.slice(..)),   // plan.affine_bytes(), from config.initial_affine()
-//!     running: Some(running.slice(..)), // plan.running_bytes(), from config.initial_running()
-//!     saved: saved.slice(..),           // plan.saved_bytes()
-//!     scratch: Some(scratch.slice(..)), // plan.scratch_bytes()
-//! })?;
+//! // x and y: plan.activation_bytes(); saved: plan.saved_bytes()
+//! let buffers = TrainBuffers::new(x.slice(..), y.slice(..), saved.slice(..))
+//!     .affine(affine.slice(..)) // plan.affine_bytes(), from config.initial_affine()
+//!     .running(running.slice(..)) // plan.running_bytes(), from config.initial_running()
+//!     .scratch(scratch.slice(..)); // plan.scratch_bytes()
+//! let step = plan.bind(&buffers)?;
 //! step.encode(&mut encoder); // or step.record(&mut pass); a thousand times
 //! # Ok(())
 //! # }
+//! ```
+//!
+//! # A plan as data
+//!
+//! Engines that own their device launch the kernels themselves. A plan gives them composed WGSL, overrides, the bytes of the
+//! uniform, bindings and grid. No device is needed for that.
+//!
+//! ```
+//! use wgpu_norm::batch_norm::{TrainOptions, TrainPlan};
+//! use wgpu_norm::{BatchNormConfig, Caps, Form, Shape};
+//!
+//! let config = BatchNormConfig::new(8);
+//! let shape = Shape::nhwc(32, 56, 56, 8);
+//! let form = Form::default().read_write(true).constants(true);
+//! let launches = TrainPlan::describe(&Caps::webgpu(), shape, &config, TrainOptions::default(), form)?;
+//! for launch in &launches {
+//!     println!("{} on {:?} workgroups", launch.label, launch.grid);
+//! }
+//! assert_eq!(launches[0].entry_point, "stats");
+//! # Ok::<(), wgpu_norm::PlanError>(())
 //! ```
 //!
 //! # What differs from torch
 //!
 //! * There is no `training` flag: [`train`](BatchNorm::train), [`eval`](BatchNorm::eval) and
 //!   [`frozen`](BatchNorm::frozen) are methods.
-//! * Statistics come from deviations, never from `E[x^2] - E[x]^2`, and `y` from `x - mean`, never from
+//! * Variances are sums of squared deviations, never `E[x^2] - E[x]^2`, and `y` is computed from `x - mean`, never as
 //!   `x * scale + shift`: a mean of ten thousand deviations costs no digits.
-//! * An empty batch is allowed: empty output, zero parameter gradients, running statistics and their counter as
-//!   before. (torch counts it.)
-//! * `eps` must be positive where statistics come from the batch. Where it is zero with running statistics, a channel
-//!   whose variance is zero becomes its bias; torch divides by zero.
+//! * An empty batch is allowed. Its output is empty, its parameter gradients are zero, and running statistics and their
+//!   counter stay as they are. (torch counts it.)
+//! * `eps` must be positive for statistics of the batch. If it is zero with running statistics, a channel whose variance is
+//!   zero becomes its bias; torch divides by zero.
 //! * Weight and bias are independent switches.
 //!
-//! The [`architecture`] page explains the house and what was learnt in building it.
+//! # Cargo features
+//!
+//! | feature | default | what it enables in wgpu |
+//! |---|---|---|
+//! | `vulkan` | yes | Vulkan on Linux, Windows and Android |
+//! | `metal` | yes | Metal on macOS and iOS |
+//! | `dx12` | yes | DirectX 12 on Windows |
+//! | `gles` | no | OpenGL ES 3 |
+//!
+//! With `default-features = false` the application's own features of wgpu decide.
+//!
+//! # How it is built
+//!
+//! The page [`architecture`] explains rooms, words, kernels and recipes, and answers "my numbers differ from torch". The page
+//! [`architecture::measurements`] says what was learnt by measuring, and answers "my GPU is slower than the copy".
 
 pub mod architecture;
 pub mod batch_norm;
 mod dtype;
 mod error;
 mod gpu;
+pub mod instance_norm;
+mod norm;
 pub mod reference;
 mod shape;
-mod shared;
+mod word;
 
 pub use batch_norm::{BatchNorm, BatchNormConfig};
-pub use dtype::{Dtype, DtypeError, Element, Problem};
+pub use dtype::{Dtype, Element, Problem};
 pub use error::{BindError, Error, GpuError, PlanError, TensorError, TuneError};
-pub use gpu::{Caps, Gpu, GpuOptions, Kernels, Tensor};
+pub use gpu::{Access, Caps, Form, Gpu, GpuOptions, Kernels, Launch, LaunchBinding, Tensor};
 /// The crate of [`f16`](half::f16) and [`bf16`](half::bf16), in the version that [`Element`] is implemented for.
 pub use half;
+pub use instance_norm::{InstanceNorm, InstanceNormConfig};
 pub use shape::{Layout, Shape, ShapeError};
 /// The version of wgpu that the crate's signatures use.
 pub use wgpu;
+pub use word::WordError;
 
 #[cfg(test)]
 mod tests {

@@ -1,13 +1,10 @@
 //! Fused epilogues and narrow storage types, as a user of the layer meets them.
 
-#[allow(dead_code)]
-mod common;
-
-use common::{gpu, noise, wide};
+use crate::common::{gpu, noise, wide};
 use half::{bf16, f16};
 use wgpu_norm::batch_norm::{
     BackwardOptions, BackwardPlan, Destination, Epilogue, EvalOptions, EvalPlan,
-    ParameterGradients, State, TrainPlan,
+    ParameterGradients, TrainPlan,
 };
 use wgpu_norm::reference::batch_norm as oracle;
 use wgpu_norm::reference::compare::{Bound, within};
@@ -19,11 +16,8 @@ fn layer(gpu: &Gpu, channels: usize, epilogue: Epilogue) -> BatchNorm {
         .build(gpu)
         .unwrap();
     let weight = noise(7, channels).iter().map(|v| v + 1.5).collect();
-    let state = State {
-        weight: Some(weight),
-        bias: Some(noise(8, channels)),
-        ..bn.state().unwrap()
-    };
+    let mut state = bn.state().unwrap();
+    (state.weight, state.bias) = (Some(weight), Some(noise(8, channels)));
     bn.load_state(&state).unwrap();
     bn
 }
@@ -94,7 +88,7 @@ fn fused_results_have_the_bits_of_unfused_ones() {
             );
 
             // The sum is rounded once, not twice, so that only f32 has the same bits.
-            let (fused, saved) = add_relu.train_add(&x, &residual).unwrap();
+            let (fused, saved) = add_relu.train((&x, &residual)).unwrap();
             let fused = fused.read().unwrap();
             let sums = normalized
                 .iter()
@@ -205,11 +199,9 @@ fn what_overflows_becomes_infinite_and_leaves_its_neighbours_alone() {
     let gpu = gpu();
     let shape = Shape::nc(4, 3);
     let mut bn = BatchNormConfig::new(3).build(&gpu).unwrap();
-    let state = State {
-        weight: Some(vec![1.0, 1e6, -1e6]),
-        bias: Some(vec![0.5, 0.0, 0.0]),
-        ..bn.state().unwrap()
-    };
+    let mut state = bn.state().unwrap();
+    state.weight = Some(vec![1.0, 1e6, -1e6]);
+    state.bias = Some(vec![0.5, 0.0, 0.0]);
     bn.load_state(&state).unwrap();
     let x = gpu
         .tensor(Problem::new(shape, Dtype::F16), &noise(3, 12))
@@ -245,7 +237,7 @@ fn between_forward_and_backward_only_the_input_is_held() {
         ] {
             let mut bn = layer(&gpu, 16, epilogue);
             let (_, saved) = if epilogue.adds() {
-                bn.train_add(&x, &x)
+                bn.train((&x, &x))
             } else {
                 bn.train(&x)
             }
@@ -263,7 +255,7 @@ fn residuals_and_epilogues_must_match() {
     let mut plain = layer(&gpu, 2, Epilogue::Relu);
     let mut adding = layer(&gpu, 2, Epilogue::AddRelu);
     for result in [
-        plain.train_add(&x, &x).map(drop),
+        plain.train((&x, &x)).map(drop),
         adding.train(&x).map(drop),
         adding.frozen(&x).map(drop),
     ] {
@@ -274,14 +266,14 @@ fn residuals_and_epilogues_must_match() {
         .tensor(Problem::new(shape, Dtype::F16), &noise(1, 8))
         .unwrap();
     let message = adding
-        .train_add(&x, &narrow)
+        .train((&x, &narrow))
         .map(drop)
         .unwrap_err()
         .to_string();
     assert_eq!(message, "residual: expected n4c2 nc f32, got n4c2 nc f16");
-    let (_, saved) = adding.train_add(&x, &x).unwrap();
-    let message = adding.backward(saved, &narrow).map(drop).unwrap_err();
-    assert!(matches!(message, Error::Tensor(_)), "{message}");
+    let (_, saved) = adding.train((&x, &x)).unwrap();
+    let refused = adding.backward(saved, &narrow).map(drop).unwrap_err();
+    assert!(matches!(refused.error, Error::Tensor(_)), "{refused}");
 }
 
 /// The table of combinations in the documentation of `batch_norm`, row by row.
@@ -306,13 +298,13 @@ fn the_table_of_supported_combinations_holds() {
             other => panic!("{other}"),
         };
         let place = match place {
-            "apart" => Some(Destination::Apart),
+            "out of place" => Some(Destination::OutOfPlace),
             "in place" => Some(Destination::InPlace),
             "none" => None,
             other => panic!("{other}"),
         };
         for &dtype in Dtype::ALL {
-            for epilogue in Epilogue::ALL {
+            for &epilogue in Epilogue::ALL {
                 for shape in SHAPES {
                     let problem = Problem::new(shape, dtype);
                     let config = BatchNormConfig::new(shape.channels()).epilogue(epilogue);
@@ -322,15 +314,12 @@ fn the_table_of_supported_combinations_holds() {
                         ParameterGradients::Accumulate,
                     ];
                     let results: Vec<Result<(), PlanError>> = match (what, place) {
-                        ("forward", Some(Destination::Apart)) if batch => {
+                        ("forward", Some(Destination::OutOfPlace)) if batch => {
                             vec![TrainPlan::new(gpu.kernels(), problem, &config).map(drop)]
                         }
                         ("forward", Some(y)) => {
                             let config = config.track_running_stats(!batch);
-                            let options = EvalOptions {
-                                y,
-                                ..EvalOptions::default()
-                            };
+                            let options = EvalOptions::default().y(y);
                             vec![
                                 EvalPlan::with_options(gpu.kernels(), problem, &config, options)
                                     .map(drop),
@@ -340,12 +329,10 @@ fn the_table_of_supported_combinations_holds() {
                             .iter()
                             .filter(|&&p| dx.is_some() || p != ParameterGradients::Skip)
                             .map(|&parameters| {
-                                let options = BackwardOptions {
-                                    frozen: !batch,
-                                    dx,
-                                    parameters,
-                                    ..BackwardOptions::default()
-                                };
+                                let options = BackwardOptions::default()
+                                    .frozen(!batch)
+                                    .dx(dx)
+                                    .parameters(parameters);
                                 BackwardPlan::with_options(gpu.kernels(), problem, &config, options)
                                     .map(drop)
                             })

@@ -1,13 +1,10 @@
 //! A mean far above the deviation, where E[x^2] - E[x]^2 has nothing left: the device is held to what torch
 //! reaches in the same precision on the same input.
 
-#[allow(dead_code)]
-mod common;
-
-use common::{gpu, wide};
+use crate::common::{blank, download, gpu, upload, wide};
 use safetensors::SafeTensors;
 use serde::Deserialize;
-use wgpu_norm::batch_norm::{Strategy, Tile, TrainPlan, Tuning};
+use wgpu_norm::batch_norm::{Strategy, Tile, TrainBuffers, TrainOptions, TrainPlan, Tuning};
 use wgpu_norm::reference::batch_norm as oracle;
 use wgpu_norm::{BatchNormConfig, Shape};
 
@@ -40,41 +37,34 @@ fn at_a_mean_of_ten_thousand_deviations_y_is_as_exact_as_torch() {
     let exact = oracle::train(shape, &wide(&x), None, None, f64::from(1e-5f32)).y;
 
     let gpu = gpu();
-    for strategy in Strategy::ALL {
+    for &strategy in Strategy::ALL {
         let config = BatchNormConfig::new(shape.channels())
             .affine(false)
             .track_running_stats(false);
-        let tuning = Tuning {
-            strategy: Some(strategy),
-            // So many registers as the resident strategy needs, on processors too.
-            tile: Some(Tile {
-                workgroup: 256,
-                lanes: 32,
-                columns: 1,
-            }),
-        };
-        let plan = TrainPlan::with_tuning(gpu.kernels(), shape, &config, tuning).unwrap();
-        let (x, y) = (
-            common::upload(&gpu, &x),
-            common::blank(&gpu, plan.activation_bytes()),
-        );
-        let saved = common::blank(&gpu, plan.saved_bytes());
-        let scratch = common::blank(&gpu, plan.scratch_bytes());
+        // So many registers as the resident strategy needs, on processors too.
+        let tuning = Tuning::default()
+            .strategy(Some(strategy))
+            .tile(Some(Tile::new(256, 32)));
+        let plan = TrainPlan::with_options(
+            gpu.kernels(),
+            shape,
+            &config,
+            TrainOptions::default().tuning(tuning),
+        )
+        .unwrap();
+        let (x, y) = (upload(&gpu, &x), blank(&gpu, plan.activation_bytes()));
+        let saved = blank(&gpu, plan.saved_bytes());
+        let scratch = blank(&gpu, plan.scratch_bytes());
         let step = plan
-            .bind(&wgpu_norm::batch_norm::TrainBuffers {
-                x: x.slice(..),
-                y: y.slice(..),
-                residual: None,
-                affine: None,
-                running: None,
-                saved: saved.slice(..),
-                scratch: Some(scratch.slice(..)),
-            })
+            .bind(
+                &TrainBuffers::new(x.slice(..), y.slice(..), saved.slice(..))
+                    .scratch(scratch.slice(..)),
+            )
             .unwrap();
         let mut encoder = gpu.device().create_command_encoder(&Default::default());
         step.encode(&mut encoder);
         gpu.queue().submit([encoder.finish()]);
-        let y = common::download(&gpu, &y, exact.len());
+        let y = download(&gpu, &y, exact.len());
         let errors: Vec<f64> = y
             .iter()
             .zip(&exact)

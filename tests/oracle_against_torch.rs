@@ -1,19 +1,19 @@
-//! The oracle gives what torch gives in float64, for every option and every corner in the fixtures.
-//! `tests/fixtures/make.py` made them.
+//! The oracles give what torch gives in float64, for every option and every corner in the fixtures.
+//! The scripts in `tests/fixtures` made them.
 
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 
 use safetensors::SafeTensors;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use wgpu_norm::Shape;
 use wgpu_norm::reference::batch_norm::{self as oracle, Running};
 use wgpu_norm::reference::compare::{Bound, within};
+use wgpu_norm::reference::instance_norm;
 
-const FIXTURES: &[u8] = include_bytes!("fixtures/torch.safetensors");
-const SCRIPT: &[u8] = include_bytes!("fixtures/make.py");
-
-/// A case of the script; torch computed with one layer over `steps` batches.
+/// A case of `make.py`; torch computed with one layer over `steps` batches.
 #[derive(Debug, Deserialize)]
 struct Case {
     line: String,
@@ -42,6 +42,18 @@ fn draw(seed: u64, count: usize) -> Vec<f64> {
     .collect()
 }
 
+/// A case of `instance_norm.py`.
+#[derive(Debug, Deserialize)]
+struct InstanceCase {
+    line: String,
+    weight: bool,
+    bias: bool,
+    eps: f64,
+    mean: f64,
+    scale: f64,
+    constant: bool,
+}
+
 /// The tensors of one case, with a note of those that were asked for.
 struct Tensors<'a> {
     all: &'a SafeTensors<'a>,
@@ -63,50 +75,48 @@ impl Tensors<'_> {
             .collect()
     }
 
-    fn check(&mut self, name: &str, actual: &[f64], case: &Case) {
-        let expected: Vec<f64> = self
-            .words(name)
-            .into_iter()
-            .map(f64::from_le_bytes)
-            .collect();
-        // Both sides round differently, by about an f64's epsilon of their largest term: the mean for y,
-        // 1/sqrt(eps) for the gradient of a constant channel.
-        let terms = (case.mean.abs() / case.scale.abs()).max(1.0)
-            * if case.constant { 1e3 } else { 1.0 }
-            * if name == "dx" {
-                (1.0 / case.scale).max(1.0)
-            } else {
-                1.0
-            };
-        within(
-            &format!("{} of {case:?}", name),
-            actual,
-            &expected,
-            Bound::new(1e-12, 1e-13 * terms),
-        )
-        .unwrap();
+    /// `terms` is the size of what is added up, beside that of a result: both sides round differently, by about an
+    /// f64's epsilon of their largest term.
+    fn check(&mut self, name: &str, actual: &[f64], terms: f64, case: &dyn Debug) {
+        let words = self.words(name).into_iter();
+        let expected: Vec<f64> = words.map(f64::from_le_bytes).collect();
+        let bound = Bound::new(1e-12, 1e-13 * terms);
+        within(&format!("{name} of {case:?}"), actual, &expected, bound).unwrap();
     }
 }
 
-#[test]
-fn the_oracle_agrees_with_torch() {
-    let (_, header) = SafeTensors::read_metadata(FIXTURES).expect("a safetensors file");
+/// That is the mean for `y`, 1/sqrt(eps) for the gradient of a constant channel.
+fn terms(name: &str, mean: f64, scale: f64, constant: bool) -> f64 {
+    (mean.abs() / scale.abs()).max(1.0)
+        * if constant { 1e3 } else { 1.0 }
+        * if name == "dx" {
+            (1.0 / scale).max(1.0)
+        } else {
+            1.0
+        }
+}
+
+/// Reads a file of fixtures, which its script must have made as it is now, and checks each of its cases.
+fn each<C: DeserializeOwned>(
+    fixtures: &[u8],
+    script: &[u8],
+    least: usize,
+    check: fn(&mut Tensors<'_>, &C),
+) {
+    let (_, header) = SafeTensors::read_metadata(fixtures).expect("a safetensors file");
     let metadata = header.metadata().as_ref().expect("metadata");
-    let script: String = Sha256::digest(SCRIPT)
+    let hash: String = Sha256::digest(script)
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
     assert_eq!(
-        metadata["script"], script,
-        "make.py has changed: run it again"
+        metadata["script"], hash,
+        "the script has changed: run it again"
     );
-    assert!(
-        metadata["torch"].starts_with("2."),
-        "torch {}",
-        metadata["torch"]
-    );
-    let cases: Vec<Case> = serde_json::from_str(&metadata["cases"]).expect("the cases");
-    let all = SafeTensors::deserialize(FIXTURES).expect("tensors");
+    let torch = &metadata["torch"];
+    assert!(torch.starts_with("2."), "torch {torch}");
+    let cases: Vec<C> = serde_json::from_str(&metadata["cases"]).expect("the cases");
+    let all = SafeTensors::deserialize(fixtures).expect("tensors");
 
     let mut used = BTreeSet::new();
     for (index, case) in cases.iter().enumerate() {
@@ -119,7 +129,52 @@ fn the_oracle_agrees_with_torch() {
     }
     let names: BTreeSet<String> = all.names().into_iter().map(ToString::to_string).collect();
     assert_eq!(used, names, "every tensor is looked at");
-    assert!(cases.len() > 100);
+    assert!(cases.len() >= least, "{} cases", cases.len());
+}
+
+#[test]
+fn batch_norm_agrees_with_torch() {
+    let fixtures = include_bytes!("fixtures/torch.safetensors");
+    each(fixtures, include_bytes!("fixtures/make.py"), 160, check);
+}
+
+#[test]
+fn instance_norm_agrees_with_torch() {
+    let fixtures = include_bytes!("fixtures/instance_norm.safetensors");
+    let script = include_bytes!("fixtures/instance_norm.py");
+    each(fixtures, script, 90, check_instance);
+}
+
+fn check_instance(tensors: &mut Tensors<'_>, case: &InstanceCase) {
+    let shape: Shape = case.line.parse().expect("a problem line");
+    let (channels, count) = (shape.channels(), shape.elements().expect("a small shape"));
+    let seed = 8 * tensors.index as u64;
+    let weight: Vec<f64> = draw(seed + 3, channels).iter().map(|v| 1.5 + v).collect();
+    let bias = draw(seed + 4, channels);
+    let weight = case.weight.then_some(weight.as_slice());
+    let bias = case.bias.then_some(bias.as_slice());
+    let mut x = draw(seed + 1, count);
+    for (i, value) in x.iter_mut().enumerate() {
+        *value = case.mean + case.scale * *value;
+        if case.constant && i < count / shape.batch() && shape.channel_of(i) == 0 {
+            *value = 7.0;
+        }
+    }
+    let dy = draw(seed + 2, count);
+
+    let forward = instance_norm::forward(shape, &x, weight, bias, case.eps);
+    let gradients = instance_norm::backward(shape, &x, &dy, weight, case.eps);
+    for (name, actual, present) in [
+        ("y", &forward.y, true),
+        ("dx", &gradients.dx, true),
+        ("dweight", &gradients.dweight, case.weight),
+        ("dbias", &gradients.dbias, case.bias),
+    ] {
+        if present {
+            let terms = terms(name, case.mean, case.scale, case.constant);
+            tensors.check(name, actual, terms, case);
+        }
+    }
 }
 
 fn check(tensors: &mut Tensors<'_>, case: &Case) {
@@ -170,17 +225,21 @@ fn check(tensors: &mut Tensors<'_>, case: &Case) {
             oracle::backward(shape, &x, &dy, weight, case.eps),
         )
     };
-    tensors.check("y", &y, case);
-    tensors.check("dx", &gradients.dx, case);
+    let mut check = |name: &str, actual: &[f64]| {
+        let terms = terms(name, case.mean, case.scale, case.constant);
+        tensors.check(name, actual, terms, case);
+    };
+    check("y", &y);
+    check("dx", &gradients.dx);
     if case.weight {
-        tensors.check("dweight", &gradients.dweight, case);
+        check("dweight", &gradients.dweight);
     }
     if case.bias {
-        tensors.check("dbias", &gradients.dbias, case);
+        check("dbias", &gradients.dbias);
     }
     if case.track && case.mode == "train" {
-        tensors.check("running_mean", &running.mean, case);
-        tensors.check("running_var", &running.var, case);
+        check("running_mean", &running.mean);
+        check("running_var", &running.var);
         let counted: Vec<i64> = tensors
             .words("num_batches_tracked")
             .into_iter()

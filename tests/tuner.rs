@@ -1,14 +1,11 @@
 //! Choices by measurement: whichever it is, it must be possible, right, and remembered.
 
-#[allow(dead_code)]
-mod common;
-
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use common::{gpu, noise};
+use crate::common::{gpu, noise};
 use wgpu_norm::batch_norm::{
-    BackwardOptions, BackwardPlan, Epilogue, EvalOptions, EvalPlan, TrainPlan, Tuner,
+    BackwardOptions, BackwardPlan, Epilogue, EvalOptions, EvalPlan, TrainOptions, TrainPlan, Tuner,
 };
 use wgpu_norm::{BatchNormConfig, Dtype, Error, PlanError, Problem, Shape, TuneError};
 
@@ -19,11 +16,18 @@ fn file(name: &str) -> PathBuf {
     path
 }
 
+/// What the lines of the file are about, without what was chosen.
+fn keys(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let key = |line: &str| line.rsplit_once('\t').unwrap().0.to_owned();
+    text.lines().map(key).collect()
+}
+
 #[test]
 fn what_is_chosen_has_a_plan() {
     let gpu = &gpu();
     let mut tuner = Tuner::new(gpu);
-    for epilogue in Epilogue::ALL {
+    for &epilogue in Epilogue::ALL {
         let config = BatchNormConfig::new(24).epilogue(epilogue);
         for problem in [
             Problem::new(Shape::nchw(4, 24, 8, 8), Dtype::F32),
@@ -31,22 +35,21 @@ fn what_is_chosen_has_a_plan() {
             Problem::new(Shape::nchw(4, 24, 7, 7), Dtype::Bf16),
         ] {
             let tuning = tuner.train(problem, &config).unwrap();
-            TrainPlan::with_tuning(gpu.kernels(), problem, &config, tuning).unwrap();
+            TrainPlan::with_options(
+                gpu.kernels(),
+                problem,
+                &config,
+                TrainOptions::default().tuning(tuning),
+            )
+            .unwrap();
             let options = EvalOptions::default();
             let tuning = tuner.eval(problem, &config, options).unwrap();
-            let options = EvalOptions { tuning, ..options };
+            let options = options.tuning(tuning);
             EvalPlan::with_options(gpu.kernels(), problem, &config, options).unwrap();
             let plain = BackwardOptions::default();
-            for options in [
-                plain,
-                BackwardOptions { dx: None, ..plain },
-                BackwardOptions {
-                    frozen: true,
-                    ..plain
-                },
-            ] {
+            for options in [plain, plain.dx(None), plain.frozen(true)] {
                 let tuning = tuner.backward(problem, &config, options).unwrap();
-                let options = BackwardOptions { tuning, ..options };
+                let options = options.tuning(tuning);
                 BackwardPlan::with_options(gpu.kernels(), problem, &config, options).unwrap();
             }
         }
@@ -85,21 +88,30 @@ fn a_layer_goes_by_its_tuners_choices() {
             assert!((ours - theirs).abs() <= 2e-5 * ours.abs().max(1.0));
         }
     };
-    close(&tuned(Some(&mut Tuner::with_file(gpu, &path).unwrap())));
+    // Each pass leaves a line of its own, and the layer has no others.
+    let mut tuner = Tuner::with_file(gpu, &path).unwrap();
+    let plain = BackwardOptions::default();
+    let frozen = plain.frozen(true);
+    let keys = ["train", "eval", "backward", "frozen"].map(|pass| {
+        let before = keys(&path);
+        match pass {
+            "train" => tuner.train(shape, &config),
+            "eval" => tuner.eval(shape, &config, EvalOptions::default()),
+            "backward" => tuner.backward(shape, &config, plain),
+            _ => tuner.backward(shape, &config, frozen),
+        }
+        .unwrap();
+        let new = keys(&path).into_iter().filter(|key| !before.contains(key));
+        let [key] = <[String; 1]>::try_from(new.collect::<Vec<_>>()).unwrap();
+        (pass, key)
+    });
     let text = fs::read_to_string(&path).unwrap();
-    let key = |line: &str| line.rsplit_once('\t').unwrap().0.to_owned();
-    let keys: Vec<String> = text.lines().map(key).collect();
-    assert_eq!(keys.len(), 4, "{text}");
+    close(&tuned(Some(&mut tuner)));
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
 
     let with = |single: &str| {
-        let lines = keys.iter().map(|key| {
-            let pass = match key {
-                key if key.contains("frozen: true") => "frozen",
-                key if key.contains("\tbackward") => "backward",
-                key if key.contains("\ttrain") => "train",
-                _ => "eval",
-            };
-            let tile = if pass == single { "1x1x1" } else { "64x8x1" };
+        let lines = keys.iter().map(|(pass, key)| {
+            let tile = if *pass == single { "1x1x1" } else { "64x8x1" };
             format!("{key}\tsplit {tile}\n")
         });
         fs::write(&path, lines.collect::<String>()).unwrap();
@@ -158,7 +170,13 @@ fn the_file_is_believed_as_far_as_it_can_be() {
             .unwrap()
             .train(shape, &config)
             .unwrap();
-        TrainPlan::with_tuning(gpu.kernels(), shape, &config, tuning).unwrap();
+        TrainPlan::with_options(
+            gpu.kernels(),
+            shape,
+            &config,
+            TrainOptions::default().tuning(tuning),
+        )
+        .unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(
             text.contains(&format!("{key}\t{choice}\n")),

@@ -1,24 +1,28 @@
 //! A picture of how near the passes come to a copy.
 
-use crate::contenders::Pass;
-use crate::report::Row;
+use wgpu_norm::batch_norm::Pass;
+
+use crate::row::Row;
+use crate::subject::Subject;
 
 const LEFT: f64 = 330.0;
 const WIDTH: f64 = 620.0;
 const BAR: f64 = 13.0;
 
-/// Bars of the share of the copy's rate at which each pass moves the bytes that must move, by problem.
+/// Bars of the share of the copy's rate at which each pass moves the bytes that must move, by problem: of lines that
+/// force no strategy and no tile.
 pub fn svg(head: &str, rows: &[Row]) -> String {
-    let rows: Vec<&Row> = rows
+    let rows: Vec<(&Row, Subject)> = rows
         .iter()
-        .filter(|row| row.pass != Pass::Copy && row.strategy == "plan")
+        .filter_map(|row| Some((row, row.subject?)))
+        .filter(|(_, subject)| subject.line.common.tuning == Default::default())
         .collect();
-    let widest = rows.iter().map(|row| row.share()).fold(1.0, f64::max);
+    let widest = rows.iter().map(|(row, _)| row.share()).fold(1.0, f64::max);
     let scale = WIDTH / (widest * 1.05);
     let mut bars = String::new();
     let mut top = 64.0;
     let mut problem = String::new();
-    for row in rows {
+    for (row, subject) in rows {
         if row.problem.to_string() != problem {
             problem = row.problem.to_string();
             top += 10.0;
@@ -36,13 +40,13 @@ pub fn svg(head: &str, rows: &[Row]) -> String {
             top + BAR - 3.0,
             "end",
             "normal",
-            row.pass.name(),
+            &subject.work(),
         ));
         bars.push_str(&format!(
             "<rect x=\"{LEFT}\" y=\"{top}\" width=\"{:.1}\" height=\"{}\" fill=\"{}\"/>\n",
             share * scale,
             BAR - 2.0,
-            color(row.pass),
+            color(&subject),
         ));
         let label = format!("{:.0} %  {:.3} ms", 100.0 * share, row.median());
         bars.push_str(&text(
@@ -89,15 +93,17 @@ fn text(x: f64, y: f64, anchor: &str, weight: &str, text: &str) -> String {
     )
 }
 
-/// A color for each pass, told apart without red and green.
-fn color(pass: Pass) -> &'static str {
-    match pass {
-        Pass::Copy => "#999999",
+/// A color for each kind of pass, told apart without red and green.
+fn color(subject: &Subject) -> &'static str {
+    let has_epilogue = subject.line.config.epilogue != Default::default();
+    match subject.line.pass {
+        _ if subject.then_relu => "#cc79a7",
+        Pass::Train if has_epilogue => "#009e73",
         Pass::Train => "#0072b2",
-        Pass::Eval => "#56b4e9",
-        Pass::Backward => "#d55e00",
-        Pass::FrozenBackward => "#e69f00",
-        Pass::TrainRelu => "#009e73",
-        Pass::TrainThenRelu => "#cc79a7",
+        Pass::Eval(_) => "#56b4e9",
+        Pass::Backward { frozen: false, .. } => "#d55e00",
+        Pass::Backward { frozen: true, .. } => "#e69f00",
+        // The pieces.
+        _ => "#999999",
     }
 }

@@ -2,72 +2,27 @@
 
 use std::error::Error;
 
-use wgpu::Buffer;
-use wgpu::BufferUsages;
-use wgpu_norm::batch_norm::{
-    BackwardBuffers, BackwardOptions, BackwardPlan, Epilogue, EvalBuffers, EvalPlan, Step,
-    Strategy, TrainBuffers, TrainPlan, Tuning,
-};
-use wgpu_norm::reference::batch_norm as oracle;
-use wgpu_norm::reference::compare::{Bound, within};
-use wgpu_norm::{BatchNormConfig, Dtype, Gpu, PlanError, Problem};
+use wgpu_norm::batch_norm::{BatchNormConfig, Destination, Epilogue, Line, Pass, Step};
+use wgpu_norm::{Gpu, Problem};
 
+use crate::steps::{self, Steps};
+use crate::subject::Subject;
 use crate::tensors::Tensors;
+use crate::verify;
 
 /// How the benchmark's kernels address memory: as plain shaders do, and in words of 64 bits.
-const PLAIN: &str = include_str!("../../shaders/shared/element_f32.wgsl");
-const WIDE: &str = include_str!("../../shaders/shared/element_f32_wide.wgsl");
+const PLAIN: &str = include_str!("../../shaders/norm/element_f32.wgsl");
+const WIDE: &str = include_str!("../../shaders/norm/element_f32_wide.wgsl");
 
-/// What is computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
-pub enum Pass {
-    Copy,
-    Train,
-    Eval,
-    Backward,
-    FrozenBackward,
-    /// ReLU in the same pass, and after it.
-    TrainRelu,
-    TrainThenRelu,
-}
-
-impl Pass {
-    pub const ALL: &[Self] = &[
-        Self::Train,
-        Self::Eval,
-        Self::Backward,
-        Self::FrozenBackward,
-        Self::TrainRelu,
-        Self::TrainThenRelu,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Copy => "copy",
-            Self::Train => "train",
-            Self::Eval => "eval",
-            Self::Backward => "backward",
-            Self::FrozenBackward => "frozen backward",
-            Self::TrainRelu => "train+relu",
-            Self::TrainThenRelu => "train, then relu",
-        }
-    }
-
-    /// Tensors that must be read or written, each once.
-    pub fn tensors(self) -> u64 {
-        match self {
-            Self::Backward | Self::FrozenBackward => 3,
-            _ => 2,
-        }
-    }
-}
-
-/// One way to compute a pass, on each set of tensors.
+/// One way to compute something, on each set of tensors.
 pub struct Contender {
-    pub pass: Pass,
-    /// Its strategy, or for a kernel of the benchmark its shape.
-    pub strategy: String,
+    /// The line that is timed, or the shape of a copy.
+    pub name: String,
+    /// What is timed; nothing for a copy.
+    pub subject: Option<Subject>,
     pub scratch: u64,
+    /// Tensors that must be read or written, each once.
+    pub tensors: u64,
     kernels: Vec<&'static str>,
     works: Vec<Work>,
 }
@@ -115,12 +70,24 @@ impl Contender {
 pub struct Suite<'a> {
     gpu: &'a Gpu,
     problem: Problem,
-    config: BatchNormConfig,
     tensors: Tensors,
 }
 
+/// Whether two lines may share tensors and saved statistics: all is alike but the pass, its tuning and the epilogue.
+pub fn share(a: &Line, b: &Line) -> bool {
+    let config = |line: &Line| line.config.epilogue(Epilogue::Identity);
+    a.common.problem == b.common.problem && config(a) == config(b)
+}
+
 impl<'a> Suite<'a> {
-    pub fn new(gpu: &'a Gpu, problem: Problem, rotate: u64) -> Result<Self, Box<dyn Error>> {
+    /// For subjects that share the tensors of a line.
+    pub fn new(
+        gpu: &'a Gpu,
+        line: &Line,
+        subjects: &[Subject],
+        rotate: u64,
+    ) -> Result<Self, Box<dyn Error>> {
+        let (problem, config) = (line.common.problem, line.config);
         let tensor = problem.dtype.bytes() * problem.shape.elements().unwrap_or(0) as u64;
         if tensor > gpu.kernels().caps().max_binding {
             return Err(format!(
@@ -128,94 +95,70 @@ impl<'a> Suite<'a> {
             )
             .into());
         }
+        let adds = subjects.iter().any(|s| s.line.config.epilogue.adds());
         let suite = Self {
             gpu,
             problem,
-            config: BatchNormConfig::new(problem.shape.channels()),
-            tensors: Tensors::new(gpu, problem, rotate)?,
+            tensors: Tensors::new(gpu, problem, adds, rotate)?,
         };
-        // The statistics that backward is given.
-        let train = suite
-            .plan(Pass::Train, Tuning::default())?
-            .bind(&suite, 0)?;
-        let mut encoder = gpu.device().create_command_encoder(&Default::default());
-        train.encode(&mut encoder);
-        gpu.queue().submit([encoder.finish()]);
+        suite.run_before(&config.epilogue(Epilogue::Identity), Pass::Train)?;
+        if adds {
+            suite.run_before(&config.epilogue(Epilogue::AddRelu), Pass::Train)?;
+            let mut encoder = gpu.device().create_command_encoder(&Default::default());
+            for set in 0..suite.tensors.sets.len() {
+                let [from, to] = ["out", "output"].map(|name| suite.tensors.buffer(set, name));
+                encoder.copy_buffer_to_buffer(from, 0, to, 0, from.size());
+            }
+            gpu.queue().submit([encoder.finish()]);
+        }
         Ok(suite)
     }
 
-    /// The copies, and each pass by each strategy that can serve it; `None` is the plan's own choice.
-    pub fn contenders(
-        &self,
-        passes: &[Pass],
-        strategies: &[Option<Strategy>],
-    ) -> Result<Vec<Contender>, Box<dyn Error>> {
-        let mut contenders = self.copies();
-        for &strategy in strategies {
-            for &pass in passes {
-                // The benchmark's own ReLU knows no other type.
-                let unknown = pass == Pass::TrainThenRelu && self.problem.dtype != Dtype::F32;
-                // One pass over memory, whatever the strategy.
-                let single = matches!(pass, Pass::Eval | Pass::FrozenBackward);
-                if unknown || pass == Pass::Copy || (strategy.is_some() && single) {
-                    continue;
-                }
-                let tuning = Tuning {
-                    strategy,
-                    ..Tuning::default()
-                };
-                let plan = match self.plan(pass, tuning) {
-                    Err(error) if is_obstacle(error.as_ref()) => continue,
-                    plan => plan?,
-                };
-                // What follows the step, if anything does.
-                let mut after = match pass {
-                    Pass::TrainThenRelu => self.relu(),
-                    _ => Vec::new(),
-                }
-                .into_iter();
-                let works = (0..self.tensors.sets.len()).map(|set| {
-                    Ok(Work {
-                        step: Some(plan.bind(self, set)?),
-                        kernel: after.next(),
-                    })
-                });
-                let works: Vec<Work> = works.collect::<Result<_, Box<dyn Error>>>()?;
-                contenders.push(Contender {
-                    pass,
-                    strategy: strategy.map_or("plan", Strategy::name).to_owned(),
-                    scratch: plan.scratch_bytes(),
-                    kernels: plan.kernels(),
-                    works,
-                });
-            }
+    /// Runs a pass whose results another one is given.
+    fn run_before(&self, config: &BatchNormConfig, pass: Pass) -> Result<(), Box<dyn Error>> {
+        let line = Line::new(self.problem, config, pass);
+        let before = steps::bind(self.gpu, &line, &self.tensors)?;
+        let mut encoder = self
+            .gpu
+            .device()
+            .create_command_encoder(&Default::default());
+        for step in &before.steps {
+            step.encode(&mut encoder);
         }
-        Ok(contenders)
+        self.gpu.queue().submit([encoder.finish()]);
+        Ok(())
     }
 
-    fn plan(&self, pass: Pass, tuning: Tuning) -> Result<Plan, Box<dyn Error>> {
-        let (kernels, problem, config) = (self.gpu.kernels(), self.problem, &self.config);
-        Ok(match pass {
-            Pass::Copy => return Err("a copy is no plan".into()),
-            Pass::Train | Pass::TrainThenRelu => {
-                Plan::Train(TrainPlan::with_tuning(kernels, problem, config, tuning)?)
+    /// The copies, then the subjects in order.
+    pub fn contenders(&self, subjects: &[Subject]) -> Result<Vec<Contender>, Box<dyn Error>> {
+        let mut contenders = self.copies();
+        for subject in subjects {
+            let Steps {
+                steps,
+                kernels,
+                scratch,
+                tensors,
+            } = steps::bind(self.gpu, &subject.line, &self.tensors)?;
+            let mut after = if subject.then_relu {
+                self.relu()
+            } else {
+                Vec::new()
             }
-            Pass::TrainRelu => {
-                let config = &config.epilogue(Epilogue::Relu);
-                Plan::Train(TrainPlan::with_tuning(kernels, problem, config, tuning)?)
-            }
-            Pass::Eval => Plan::Eval(EvalPlan::new(kernels, problem, config)?),
-            Pass::Backward | Pass::FrozenBackward => {
-                let options = BackwardOptions {
-                    frozen: pass == Pass::FrozenBackward,
-                    tuning,
-                    ..BackwardOptions::default()
-                };
-                let statistics = if options.frozen { "still" } else { "saved" };
-                let plan = BackwardPlan::with_options(kernels, problem, config, options)?;
-                Plan::Backward(plan, statistics)
-            }
-        })
+            .into_iter();
+            let work = |step| Work {
+                step: Some(step),
+                kernel: after.next(),
+            };
+            contenders.push(Contender {
+                name: subject.to_string(),
+                subject: Some(*subject),
+                scratch,
+                tensors,
+                kernels,
+                works: steps.into_iter().map(work).collect(),
+            });
+        }
+        Ok(contenders)
     }
 
     /// Plain copies from x to out, and one that walks tiles as the kernels do on processors, in the words that they
@@ -230,13 +173,14 @@ impl<'a> Suite<'a> {
         shapes
             .into_iter()
             .map(|(words, workgroup, share)| Contender {
-                pass: Pass::Copy,
-                strategy: if words == WIDE {
-                    format!("{workgroup} x {share} u64")
-                } else {
-                    format!("{workgroup} x {share}")
-                },
+                name: format!(
+                    "{} copy {workgroup} x {share}{}",
+                    self.problem,
+                    if words == WIDE { " u64" } else { "" }
+                ),
+                subject: None,
                 scratch: 0,
+                tensors: 2,
                 kernels: Vec::new(),
                 works: self
                     .elementwise("copy", words, &["x", "out"], workgroup, share)
@@ -319,140 +263,46 @@ impl<'a> Suite<'a> {
 
     /// Runs once and compares; what is too fast to be right is not timed.
     pub fn verify(&self, contender: &Contender) -> Result<(), Box<dyn Error>> {
-        let gpu = self.gpu;
-        let mut encoder = gpu.device().create_command_encoder(&Default::default());
-        encoder.clear_buffer(self.tensors.buffer(0, "out"), 0, None);
+        let tensors = &self.tensors;
+        let reduced = contender
+            .subject
+            .filter(|subject| matches!(subject.line.pass, Pass::BackwardApply(_)));
+        if let Some(Subject { line, .. }) = reduced {
+            self.run_before(&line.config, Pass::BackwardReduce)?;
+        }
+        let mut encoder = self
+            .gpu
+            .device()
+            .create_command_encoder(&Default::default());
+        for name in ["out", "grads", "moments"] {
+            encoder.clear_buffer(tensors.buffer(0, name), 0, None);
+        }
+        // What goes in place begins as the input. Later runs find there what the one before has left.
+        let pass = contender.subject.map(|subject| subject.line.pass);
+        let input = match pass {
+            Some(Pass::Eval(Destination::InPlace) | Pass::Apply(Destination::InPlace)) => Some("x"),
+            Some(
+                Pass::BackwardApply(Destination::InPlace)
+                | Pass::Backward {
+                    dx: Some(Destination::InPlace),
+                    ..
+                },
+            ) => Some("dy"),
+            _ => None,
+        };
+        if let Some(input) = input {
+            let [from, to] = [input, "out"].map(|name| tensors.buffer(0, name));
+            encoder.copy_buffer_to_buffer(from, 0, to, 0, from.size());
+        }
         contender.record(
             0,
             None,
             &mut encoder.begin_compute_pass(&Default::default()),
         );
-        gpu.queue().submit([encoder.finish()]);
-        let name = format!(
-            "{} {} {}",
-            self.problem,
-            contender.pass.name(),
-            contender.strategy
-        );
-        let rounding = match self.problem.dtype {
-            Dtype::F32 => 0.0,
-            Dtype::F16 => 2f64.powi(-11),
-            _ => 2f64.powi(-8),
-        };
-        let bound = Bound::new(2e-6 + rounding, 2e-5);
-        within(
-            &name,
-            &self.tensors.read()?,
-            &self.expected(contender.pass),
-            bound,
-        )?;
-        Ok(())
-    }
-
-    fn expected(&self, pass: Pass) -> Vec<f64> {
-        let Tensors {
-            x,
-            dy,
-            weight,
-            bias,
-            channels,
-            ..
-        } = &self.tensors;
-        let (shape, eps) = (self.tensors.verified_shape(), f64::from(self.config.eps));
-        let still = oracle::Running::new(channels.len());
-        match pass {
-            Pass::Copy => x.clone(),
-            Pass::Train => oracle::train(shape, x, Some(weight), Some(bias), eps).y,
-            Pass::TrainRelu | Pass::TrainThenRelu => {
-                let y = oracle::train(shape, x, Some(weight), Some(bias), eps).y;
-                y.into_iter().map(|y| y.max(0.0)).collect()
-            }
-            Pass::Eval => oracle::eval(shape, x, &still, Some(weight), Some(bias), eps),
-            Pass::Backward => oracle::backward(shape, x, dy, Some(weight), eps).dx,
-            Pass::FrozenBackward => {
-                oracle::backward_frozen(shape, x, dy, &still, Some(weight), eps).dx
-            }
+        self.gpu.queue().submit([encoder.finish()]);
+        match &contender.subject {
+            Some(subject) => verify::verify(subject, tensors),
+            None => verify::copied(&contender.name, tensors),
         }
     }
-}
-
-/// A plan of any pass.
-enum Plan {
-    Train(TrainPlan),
-    Eval(EvalPlan),
-    /// With the name of the statistics.
-    Backward(BackwardPlan, &'static str),
-}
-
-impl Plan {
-    fn scratch_bytes(&self) -> u64 {
-        match self {
-            Self::Train(plan) => plan.scratch_bytes(),
-            Self::Eval(plan) => plan.scratch_bytes(),
-            Self::Backward(plan, _) => plan.scratch_bytes(),
-        }
-    }
-
-    fn kernels(&self) -> Vec<&'static str> {
-        match self {
-            Self::Train(plan) => plan
-                .dispatches()
-                .map(|dispatch| dispatch.kernel())
-                .collect(),
-            Self::Eval(plan) => plan
-                .dispatches()
-                .map(|dispatch| dispatch.kernel())
-                .collect(),
-            Self::Backward(plan, _) => plan
-                .dispatches()
-                .map(|dispatch| dispatch.kernel())
-                .collect(),
-        }
-    }
-
-    fn bind(&self, suite: &Suite<'_>, set: usize) -> Result<Step, Box<dyn Error>> {
-        let slice = |name| suite.tensors.buffer(set, name).slice(..);
-        let scratch: Buffer = suite.gpu.device().create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size: self.scratch_bytes().max(16),
-            usage: BufferUsages::STORAGE,
-            mapped_at_creation: false,
-        });
-        let scratch = Some(scratch.slice(..));
-        Ok(match self {
-            Self::Train(plan) => plan.bind(&TrainBuffers {
-                x: slice("x"),
-                y: slice("out"),
-                residual: None,
-                affine: Some(slice("affine")),
-                running: Some(slice("running")),
-                saved: slice("saved"),
-                scratch,
-            })?,
-            Self::Eval(plan) => plan.bind(&EvalBuffers {
-                x: slice("x"),
-                y: Some(slice("out")),
-                residual: None,
-                affine: Some(slice("affine")),
-                running: Some(slice("still")),
-                saved: None,
-                scratch,
-            })?,
-            Self::Backward(plan, statistics) => plan.bind(&BackwardBuffers {
-                x: slice("x"),
-                dy: slice("dy"),
-                dx: Some(slice("out")),
-                output: None,
-                dresidual: None,
-                statistics: slice(statistics),
-                affine: Some(slice("affine")),
-                grads: Some(slice("grads")),
-                scratch,
-            })?,
-        })
-    }
-}
-
-fn is_obstacle(error: &(dyn Error + 'static)) -> bool {
-    matches!(error.downcast_ref(), Some(PlanError::Strategy { .. }))
 }

@@ -106,7 +106,7 @@ pub fn measure(gpu: &Gpu, problem: Problem) -> Result<(), Box<dyn Error>> {
         println!(
             "{name}:                     {:>10.2} us a layer of {} dispatches, {:.2} allocations",
             median(times),
-            step.dispatches(),
+            step.dispatch_count(),
             median(allocations),
         );
     }
@@ -141,15 +141,19 @@ fn bound(gpu: &Gpu, plan: &TrainPlan) -> Result<Step, Box<dyn Error>> {
             mapped_at_creation: false,
         })
     };
-    Ok(plan.bind(&TrainBuffers {
-        x: buffer(plan.activation_bytes()).slice(..),
-        y: buffer(plan.activation_bytes()).slice(..),
-        residual: None,
-        affine: Some(buffer(plan.affine_bytes()).slice(..)),
-        running: Some(buffer(plan.running_bytes()).slice(..)),
-        saved: buffer(plan.saved_bytes()).slice(..),
-        scratch: Some(buffer(plan.scratch_bytes()).slice(..)),
-    })?)
+    let [x, y] = [(); 2].map(|()| buffer(plan.activation_bytes()));
+    let [affine, running, saved, scratch] = [
+        plan.affine_bytes(),
+        plan.running_bytes(),
+        plan.saved_bytes(),
+        plan.scratch_bytes(),
+    ]
+    .map(buffer);
+    let buffers = TrainBuffers::new(x.slice(..), y.slice(..), saved.slice(..))
+        .affine(affine.slice(..))
+        .running(running.slice(..))
+        .scratch(scratch.slice(..));
+    Ok(plan.bind(&buffers)?)
 }
 
 /// What a new process does until it has a result, and when it has done what.

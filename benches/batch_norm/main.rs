@@ -11,25 +11,32 @@ mod contenders;
 mod host;
 mod problems;
 mod report;
+mod row;
+mod steps;
+mod subject;
 mod tensors;
+mod verify;
 
 use std::error::Error;
 use std::path::PathBuf;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use wgpu_norm::batch_norm::Strategy;
-use wgpu_norm::{Gpu, Problem};
+use wgpu_norm::batch_norm::Line;
+use wgpu_norm::{Caps, Gpu, Problem};
 
 use clock::Clock;
-use contenders::{Pass, Suite};
+use contenders::Suite;
 use problems::List;
-use report::{Report, Row};
+use report::Report;
+use row::Row;
+use subject::{Subject, Usual};
 
 #[derive(Parser)]
 struct Arguments {
-    /// Problem lines such as "n32c64h56w56 nchw f16"; none means those of --list.
-    problems: Vec<String>,
+    /// Problem lines, such as "n32c64h56w56 nchw f16 relu backward in-place no-bias split 256x32". The extents alone
+    /// will do: a line without a pass is timed with those of --pass. No line means the problems of --list.
+    lines: Vec<String>,
     /// Lists of problems.
     #[arg(long, value_enum, default_value = "common", value_delimiter = ',')]
     list: Vec<List>,
@@ -42,10 +49,10 @@ struct Arguments {
     /// Storage types of the lists' problems.
     #[arg(long, value_delimiter = ',', default_value = "f32")]
     dtype: Vec<String>,
-    /// Passes; all of them if none is named.
+    /// Passes of lines that name none; all of them by default.
     #[arg(long, value_enum, value_delimiter = ',')]
-    pass: Vec<Pass>,
-    /// Times every strategy that can serve a problem, not only the one that the plan chooses.
+    pass: Vec<Usual>,
+    /// Times every strategy that a pass can choose from, too, where the line forces none.
     #[arg(long)]
     all: bool,
     /// Times each dispatch of a step by itself, instead of whole steps.
@@ -74,16 +81,45 @@ struct Arguments {
     bench: bool,
 }
 
+/// What is timed with the same tensors, and how often each of it counts in the total.
+struct Group {
+    /// The first line; the others share its tensors.
+    line: Line,
+    subjects: Vec<Subject>,
+    count: u32,
+}
+
 impl Arguments {
-    /// The problems, each with the number of times that it counts in the total.
-    fn problems(&self) -> Result<Vec<(Problem, u32)>, Box<dyn Error>> {
+    /// What is timed, in groups.
+    fn groups(&self) -> Result<Vec<Group>, Box<dyn Error>> {
+        let listed = match self.lines.is_empty() {
+            true => self.listed()?,
+            false => Vec::new(),
+        };
+        let listed = listed
+            .into_iter()
+            .map(|(problem, count)| (problem.to_string(), count));
+        let given = self.lines.iter().map(|line| (line.clone(), 1));
+        let mut groups: Vec<Group> = Vec::new();
+        for (text, count) in given.chain(listed) {
+            let (line, subjects) = subject::parse(&text, self.passes())?;
+            let same =
+                |group: &&mut Group| group.count == count && contenders::share(&group.line, &line);
+            match groups.iter_mut().find(same) {
+                Some(group) => group.subjects.extend(subjects),
+                None => groups.push(Group {
+                    line,
+                    subjects,
+                    count,
+                }),
+            }
+        }
+        Ok(groups)
+    }
+
+    /// The lists' problems, each with the number of times that it counts.
+    fn listed(&self) -> Result<Vec<(Problem, u32)>, Box<dyn Error>> {
         let mut problems = Vec::new();
-        for line in &self.problems {
-            problems.push((line.parse()?, 1));
-        }
-        if !problems.is_empty() {
-            return Ok(problems);
-        }
         for list in &self.list {
             for (extents, count) in list.problems(self.batch) {
                 for layout in &self.layout {
@@ -100,45 +136,57 @@ impl Arguments {
         Ok(problems)
     }
 
-    fn passes(&self) -> &[Pass] {
+    /// The first problem.
+    fn problem(&self) -> Result<Problem, Box<dyn Error>> {
+        match self.lines.first() {
+            Some(line) => Ok(line.parse::<Line>()?.common.problem),
+            None => Ok(self.listed()?[0].0),
+        }
+    }
+
+    fn passes(&self) -> &[Usual] {
         if self.pass.is_empty() {
-            Pass::ALL
+            Usual::ALL
         } else {
             &self.pass
         }
+    }
+
+    /// The subjects of a group, and their strategies if all are asked for.
+    fn with_strategies(&self, group: &Group, caps: &Caps) -> Result<Vec<Subject>, Box<dyn Error>> {
+        let mut subjects = group.subjects.clone();
+        let free = |subject: &&Subject| subject.line.common.tuning.strategy.is_none();
+        for subject in group.subjects.iter().filter(free).filter(|_| self.all) {
+            subjects.extend(subject.strategies(caps)?);
+        }
+        Ok(subjects)
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let started = std::time::Instant::now();
     let arguments = Arguments::parse();
-    let problems = arguments.problems()?;
     if arguments.first_result {
-        return host::first_result(started, problems[0].0);
+        return host::first_result(started, arguments.problem()?);
     }
+    let groups = arguments.groups()?;
     if let Some(path) = arguments.record.as_ref().filter(|path| path.exists()) {
         return Err(format!("{} is a record already", path.display()).into());
     }
     let gpu = Gpu::open()?;
     if arguments.host {
-        return host::measure(&gpu, problems[0].0);
+        return host::measure(&gpu, arguments.problem()?);
     }
     let clock = Clock::new(&gpu);
     let mut report = Report::new(&gpu, &clock, arguments.rounds, arguments.rotate);
-    let bar = ProgressBar::new((problems.len() * (arguments.rounds + 1)) as u64)
+    let bar = ProgressBar::new((groups.len() * (arguments.rounds + 1)) as u64)
         .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}")?);
-    for (problem, count) in problems {
+    for group in groups {
+        let problem = group.line.common.problem;
         bar.set_message(problem.to_string());
-        let strategies: Vec<Option<Strategy>> = std::iter::once(None)
-            .chain(
-                Strategy::ALL
-                    .into_iter()
-                    .filter(|_| arguments.all)
-                    .map(Some),
-            )
-            .collect();
-        let suite = Suite::new(&gpu, problem, arguments.rotate << 20)?;
-        let contenders = suite.contenders(arguments.passes(), &strategies)?;
+        let subjects = arguments.with_strategies(&group, gpu.kernels().caps())?;
+        let suite = Suite::new(&gpu, &group.line, &subjects, arguments.rotate << 20)?;
+        let contenders = suite.contenders(&subjects)?;
         for contender in &contenders {
             suite.verify(contender)?;
         }
@@ -168,7 +216,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             bar.inc(1);
         }
         let rows = parts.iter().zip(times).map(|(&(index, dispatch), times)| {
-            Row::new(problem, count, &contenders[index], dispatch, times)
+            Row::new(problem, group.count, &contenders[index], dispatch, times)
         });
         bar.suspend(|| report.add(rows.collect()));
     }

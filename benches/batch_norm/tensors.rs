@@ -2,24 +2,30 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::ops::Range;
 
 use wgpu::{Buffer, BufferUsages};
-use wgpu_norm::{BatchNormConfig, Dtype, Gpu, Problem, Shape, reference};
+use wgpu_norm::{BatchNormConfig, Gpu, Layout, Problem, Shape, reference};
 
 /// Values that verification looks at, about. Of larger tensors it takes some channels.
 const VERIFIED: usize = 4 << 20;
+
+/// The tensors that every pass has.
+const USUAL: [&str; 3] = ["x", "dy", "out"];
+
+/// Those that an epilogue with a residual has too.
+const ADDED: [&str; 3] = ["residual", "output", "dresidual"];
 
 /// What a problem reads and writes, by name.
 pub struct Tensors {
     gpu: Gpu,
     problem: Problem,
-    /// Each with "x", "dy" and "out". The values are the same in all.
+    /// Sets of tensors. The values are the same in all.
     pub sets: Vec<HashMap<&'static str, Buffer>>,
     small: HashMap<&'static str, Buffer>,
-    /// The channels that are verified, and their values.
+    /// The channels that are verified.
     pub channels: Vec<usize>,
-    pub x: Vec<f64>,
-    pub dy: Vec<f64>,
+    values: HashMap<&'static str, Vec<f64>>,
     pub weight: Vec<f64>,
     pub bias: Vec<f64>,
 }
@@ -30,80 +36,83 @@ fn noise(seed: u64, count: usize) -> Vec<f32> {
 }
 
 impl Tensors {
-    /// So many sets that they take `rotate` bytes at least.
-    pub fn new(gpu: &Gpu, problem: Problem, rotate: u64) -> Result<Self, Box<dyn Error>> {
+    /// So many sets that they take `rotate` bytes at least, with a residual if it `adds` one.
+    pub fn new(
+        gpu: &Gpu,
+        problem: Problem,
+        adds: bool,
+        rotate: u64,
+    ) -> Result<Self, Box<dyn Error>> {
         let Problem { shape, dtype, .. } = problem;
         let elements = shape.elements().ok_or("the shape overflows")?;
         let all = shape.channels();
-        let affine = noise(3, 2 * all);
-        let running = BatchNormConfig::new(all).initial_running();
+        let config = BatchNormConfig::new(all);
         let count = (all * VERIFIED / elements.max(1)).clamp(1, all);
         let channels: Vec<usize> = (0..count).map(|i| i * all / count).collect();
-
-        let buffer = |bytes: u64| {
-            gpu.device().create_buffer(&wgpu::BufferDescriptor {
-                label: None,
-                size: bytes.next_multiple_of(16).max(16),
-                usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            })
-        };
         let upload = |bytes: &[u8]| {
-            let buffer = buffer(bytes.len() as u64);
+            let buffer = buffer(gpu, bytes.len() as u64);
             gpu.queue().write_buffer(&buffer, 0, bytes);
             buffer
         };
-        let activation = |values: &[f32]| match dtype {
-            Dtype::F32 => upload(bytemuck::cast_slice(values)),
-            _ => {
-                let halves: Vec<u16> = values.iter().map(|&v| bits(dtype, v)).collect();
-                upload(bytemuck::cast_slice(&halves))
-            }
+
+        let names = if adds {
+            [USUAL, ADDED].concat()
+        } else {
+            USUAL.to_vec()
         };
-        let mut first = HashMap::new();
-        let mut verified = Vec::new();
-        for (name, seed) in [("x", 1), ("dy", 2)] {
-            let values = noise(seed, elements);
-            first.insert(name, activation(&values));
-            let picked = pick(shape, &channels, &values);
-            verified.push(
-                picked
-                    .into_iter()
-                    .map(|v| stored(dtype, v).into())
-                    .collect(),
-            );
+        let bytes = dtype.buffer_bytes(elements);
+        let (mut first, mut values) = (HashMap::new(), HashMap::new());
+        for name in &names {
+            let seed = match *name {
+                "x" => 1,
+                "dy" => 2,
+                "residual" => 4,
+                _ => {
+                    first.insert(*name, buffer(gpu, bytes));
+                    continue;
+                }
+            };
+            let packed = dtype.pack(&noise(seed, elements));
+            first.insert(*name, upload(&packed));
+            // As they are stored.
+            let picked = pick(shape, &channels, &dtype.unpack(&packed)[..elements]);
+            values.insert(*name, picked.into_iter().map(f64::from).collect());
         }
         let bytes = first["x"].size();
-        first.insert("out", buffer(bytes));
-        let sets = rotate.div_ceil(3 * bytes).clamp(1, 64);
+        let sets = rotate.div_ceil(names.len() as u64 * bytes).clamp(1, 64);
         let mut sets = vec![first; sets as usize];
         let mut encoder = gpu.device().create_command_encoder(&Default::default());
         let (head, rest) = sets.split_at_mut(1);
         for set in rest {
             for (name, slot) in set.iter_mut() {
-                *slot = buffer(bytes);
+                *slot = buffer(gpu, bytes);
                 encoder.copy_buffer_to_buffer(&head[0][name], 0, slot, 0, bytes);
             }
         }
         gpu.queue().submit([encoder.finish()]);
+
+        let affine = noise(3, 2 * all);
+        let (weight, bias) = affine.split_at(all);
+        let running = config.initial_running();
         let small = HashMap::from([
             ("affine", upload(bytemuck::cast_slice(&affine))),
+            ("weight", upload(bytemuck::cast_slice(weight))),
+            ("bias", upload(bytemuck::cast_slice(bias))),
             ("grads", upload(bytemuck::cast_slice(&affine))),
             // Moved by training; evaluation reads one that stays.
             ("running", upload(bytemuck::cast_slice(&running))),
             ("still", upload(bytemuck::cast_slice(&running))),
-            ("saved", buffer(12 * all as u64)),
+            ("saved", buffer(gpu, config.saved_rows().bytes())),
+            ("moments", buffer(gpu, config.moment_rows().bytes())),
+            ("sums", buffer(gpu, config.sum_rows().bytes())),
         ]);
-        let (weight, bias) = affine.split_at(all);
         let of_channels = |row: &[f32]| channels.iter().map(|&c| row[c].into()).collect();
-        let [x, dy] = verified.try_into().map_err(|_| "two tensors")?;
         Ok(Self {
             gpu: gpu.clone(),
             problem,
             sets,
             small,
-            x,
-            dy,
+            values,
             weight: of_channels(weight),
             bias: of_channels(bias),
             channels,
@@ -117,25 +126,50 @@ impl Tensors {
         Shape::ncl(shape.batch(), self.channels.len(), values)
     }
 
+    /// An input's values in the verified channels.
+    pub fn values(&self, name: &str) -> &[f64] {
+        &self.values[name]
+    }
+
     pub fn buffer(&self, set: usize, name: &str) -> &Buffer {
         self.sets[set]
             .get(name)
             .unwrap_or_else(|| &self.small[name])
     }
 
-    /// What stands in "out" of the first set, in the verified channels.
-    pub fn read(&self) -> Result<Vec<f32>, Box<dyn Error>> {
-        let out = self.buffer(0, "out").clone();
-        let values = self.gpu.tensor_from_buffer(self.problem, out)?.read()?;
+    /// Memory of one step.
+    pub fn scratch(&self, bytes: u64) -> Buffer {
+        buffer(&self.gpu, bytes)
+    }
+
+    /// A tensor of the first set, in the verified channels.
+    pub fn read(&self, name: &str) -> Result<Vec<f32>, Box<dyn Error>> {
+        let tensor = self.buffer(0, name).clone();
+        let values = self.gpu.tensor_from_buffer(self.problem, tensor)?.read()?;
         Ok(pick(self.problem.shape, &self.channels, &values))
     }
+
+    /// A row of a packed buffer, in the verified channels.
+    pub fn read_row(&self, name: &str, row: Range<u64>) -> Result<Vec<f32>, Box<dyn Error>> {
+        let values = self.gpu.read_f32(self.buffer(0, name).slice(row))?;
+        Ok(self.channels.iter().map(|&c| values[c]).collect())
+    }
+}
+
+fn buffer(gpu: &Gpu, bytes: u64) -> Buffer {
+    gpu.device().create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: bytes.next_multiple_of(16).max(16),
+        usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    })
 }
 
 /// The values of some channels, as (N, channels, S).
 fn pick(shape: Shape, channels: &[usize], values: &[f32]) -> Vec<f32> {
     let (batch, all) = (shape.batch(), shape.channels());
     let spatial = values.len() / (batch * all).max(1);
-    let first = shape.layout() == wgpu_norm::Layout::ChannelsFirst;
+    let first = shape.layout() == Layout::ChannelsFirst;
     let mut picked = Vec::with_capacity(batch * channels.len() * spatial);
     for n in 0..batch {
         for &c in channels {
@@ -149,16 +183,4 @@ fn pick(shape: Shape, channels: &[usize], values: &[f32]) -> Vec<f32> {
         }
     }
     picked
-}
-
-fn bits(dtype: Dtype, value: f32) -> u16 {
-    match dtype {
-        Dtype::Bf16 => half::bf16::from_f32(value).to_bits(),
-        _ => half::f16::from_f32(value).to_bits(),
-    }
-}
-
-/// The value as it is stored.
-fn stored(dtype: Dtype, value: f32) -> f32 {
-    dtype.unpack(&dtype.pack(&[value]))[0]
 }

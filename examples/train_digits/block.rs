@@ -31,7 +31,7 @@ pub struct Block {
 /// What follows the convolution. BatchNorm brings a bias, and would subtract one that came before it
 /// along with the mean.
 enum Shift {
-    Norm(Norm),
+    Norm(Box<Norm>),
     Bias(Bias),
 }
 
@@ -56,7 +56,7 @@ impl Block {
         Ok(Self {
             conv: Conv::new(gpu, random, settings.dtype, size, inputs, outputs),
             shift: if settings.batch_norm {
-                Shift::Norm(Norm::new(gpu, settings, size, outputs)?)
+                Shift::Norm(Box::new(Norm::new(gpu, settings, size, outputs)?))
             } else {
                 Shift::Bias(Bias::new(gpu, outputs))
             },

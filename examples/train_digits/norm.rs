@@ -61,15 +61,11 @@ impl Norm {
         let gpu = program.gpu();
         let y = storage(gpu, x.size());
         let scratch = scratch(gpu, self.training.scratch_bytes());
-        let step = self.training.bind(&TrainBuffers {
-            x: x.slice(..),
-            y: y.slice(..),
-            residual: None,
-            affine: Some(self.affine.value.slice(..)),
-            running: Some(self.running.slice(..)),
-            saved: self.saved.slice(..),
-            scratch: scratch.as_ref().map(|buffer| buffer.slice(..)),
-        })?;
+        let buffers = TrainBuffers::new(x.slice(..), y.slice(..), self.saved.slice(..))
+            .affine(self.affine.value.slice(..))
+            .running(self.running.slice(..))
+            .scratch(scratch.as_ref().map(|buffer| buffer.slice(..)));
+        let step = self.training.bind(&buffers)?;
         program.batch_norm(step);
         Ok(y)
     }
@@ -80,15 +76,12 @@ impl Norm {
         let plan = EvalPlan::new(gpu.kernels(), self.problem(program), &self.config)?;
         let y = storage(gpu, x.size());
         let scratch = scratch(gpu, plan.scratch_bytes());
-        let step = plan.bind(&EvalBuffers {
-            x: x.slice(..),
-            y: Some(y.slice(..)),
-            residual: None,
-            affine: Some(self.affine.value.slice(..)),
-            running: Some(self.running.slice(..)),
-            saved: None,
-            scratch: scratch.as_ref().map(|buffer| buffer.slice(..)),
-        })?;
+        let buffers = EvalBuffers::new(x.slice(..))
+            .y(y.slice(..))
+            .affine(self.affine.value.slice(..))
+            .running(self.running.slice(..))
+            .scratch(scratch.as_ref().map(|buffer| buffer.slice(..)));
+        let step = plan.bind(&buffers)?;
         program.batch_norm(step);
         Ok(y)
     }
@@ -104,17 +97,13 @@ impl Norm {
         let plan = BackwardPlan::new(gpu.kernels(), self.problem(program), &self.config)?;
         let dx = storage(gpu, x.size());
         let scratch = scratch(gpu, plan.scratch_bytes());
-        let step = plan.bind(&BackwardBuffers {
-            x: x.slice(..),
-            dy: dy.slice(..),
-            dx: Some(dx.slice(..)),
-            output: None,
-            dresidual: None,
-            statistics: self.saved.slice(..),
-            affine: Some(self.affine.value.slice(..)),
-            grads: Some(self.affine.gradient.slice(..)),
-            scratch: scratch.as_ref().map(|buffer| buffer.slice(..)),
-        })?;
+        let buffers = BackwardBuffers::new(x.slice(..), dy.slice(..))
+            .dx(dx.slice(..))
+            .saved(self.saved.slice(..))
+            .affine(self.affine.value.slice(..))
+            .grads(self.affine.gradient.slice(..))
+            .scratch(scratch.as_ref().map(|buffer| buffer.slice(..)));
+        let step = plan.bind(&buffers)?;
         program.batch_norm(step);
         Ok(dx)
     }

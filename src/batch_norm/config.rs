@@ -1,7 +1,8 @@
 //! What a BatchNorm layer is, in torch's words.
 
-use super::options::Epilogue;
 use crate::error::PlanError;
+use crate::norm::options::Epilogue;
+use crate::norm::rows::{AffineRows, MomentRows, RunningRows, SavedRows, SumRows};
 use crate::shape::Shape;
 
 /// The configuration of a BatchNorm layer, with torch's names and defaults.
@@ -86,13 +87,33 @@ impl BatchNormConfig {
         self
     }
 
-    /// The rows of an affine or gradient buffer: 0, 1 or 2.
-    pub(crate) const fn affine_rows(&self) -> usize {
-        self.weight as usize + self.bias as usize
+    /// The rows of the buffer `affine`, and of `grads`.
+    pub fn affine_rows(&self) -> AffineRows {
+        AffineRows::new(self.num_features, self.weight, self.bias)
     }
 
-    /// A new layer's affine buffer: the rows `[weight: C] [bias: C]` as far as the configuration has them,
-    /// ones and zeros.
+    /// The rows of the buffer `running`; `None` without [`track_running_stats`](Self::track_running_stats).
+    pub fn running_rows(&self) -> Option<RunningRows> {
+        self.track_running_stats
+            .then(|| RunningRows::new(self.num_features))
+    }
+
+    /// The rows of the buffer `saved`.
+    pub fn saved_rows(&self) -> SavedRows {
+        SavedRows::new(self.num_features)
+    }
+
+    /// The rows of the buffer `moments`, and of each part of `parts`.
+    pub fn moment_rows(&self) -> MomentRows {
+        MomentRows::new(self.num_features)
+    }
+
+    /// The rows of the buffer `sums`, and of each part of sums.
+    pub fn sum_rows(&self) -> SumRows {
+        SumRows::new(self.num_features)
+    }
+
+    /// A new layer's buffer `affine`: weights 1, biases 0, of those that the configuration has.
     pub fn initial_affine(&self) -> Vec<f32> {
         let row = |present, value| {
             std::iter::repeat_n(value, if present { self.num_features } else { 0 })
@@ -100,8 +121,7 @@ impl BatchNormConfig {
         row(self.weight, 1.0).chain(row(self.bias, 0.0)).collect()
     }
 
-    /// A new layer's running buffer, as bits: the rows `[running_mean: C] [running_var: C]
-    /// [num_batches_tracked: C]`, f32 zeros, f32 ones and integer zeros. Empty without
+    /// A new layer's buffer `running`, as bits: means 0, variances 1, counters 0. Empty without
     /// [`track_running_stats`](Self::track_running_stats).
     pub fn initial_running(&self) -> Vec<u32> {
         if !self.track_running_stats {

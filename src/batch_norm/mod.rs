@@ -1,98 +1,90 @@
-//! Batch normalization over one batch, one device.
+//! Batch normalization over one batch, on one device.
 //!
-//! [`BatchNorm`] is the layer: it owns parameters, running statistics and the memory of its outputs.
-//! Below it stand the plans, for callers with buffers and an encoder of their own: a plan is made once for a
-//! problem, bound once to buffers, and recorded any number of times.
+//! * [`BatchNorm`] is the layer: one call for each pass. It owns parameters, running statistics and the memory of its results.
+//! * [`TrainPlan`], [`EvalPlan`] and [`BackwardPlan`] are the passes for callers with buffers and an encoder of their own. A plan
+//!   is made once for a problem, bound once to buffers, and recorded any number of times.
+//! * [`StatsPlan`], [`CombinePlan`], [`FinalizePlan`], [`ApplyPlan`], [`BackwardReducePlan`], [`BackwardCombinePlan`] and
+//!   [`BackwardApplyPlan`] are pieces of passes, for callers who divide a batch over several devices or calls.
+//! * [`TrainPlan::describe`] and [`Line::launches`] give the dispatches as data, to callers whose engine launches kernels.
 //!
 //! # What goes with what
 //!
-//! Every storage type ([`Dtype`](crate::Dtype)), [`Epilogue`], rank and layout goes with every row of this table,
-//! and backward with every choice of [`ParameterGradients`], except that a pass which is asked for no gradient at
-//! all is `Unsupported`. A test holds the table.
+//! Every storage type ([`Dtype`](crate::Dtype)), [`Epilogue`], rank and layout goes with every row of this table. Backward goes
+//! with every choice of [`ParameterGradients`], but a pass that is asked for no gradient at all is `Unsupported`. A test
+//! checks the table.
 //!
 //! | pass | statistics | result | supported |
 //! |---|---|---|---|
-//! | forward | batch | apart | yes |
+//! | forward | batch | out of place | yes |
 //! | forward | batch | in place | `Unsupported` |
-//! | forward | running | apart | yes |
+//! | forward | running | out of place | yes |
 //! | forward | running | in place | yes |
-//! | backward | batch | apart | yes |
+//! | backward | batch | out of place | yes |
 //! | backward | batch | in place | yes |
 //! | backward | batch | none | yes |
-//! | backward | running | apart | yes |
+//! | backward | running | out of place | yes |
 //! | backward | running | in place | yes |
 //! | backward | running | none | yes |
 //!
-//! In place means `y` over `x`, or `dx` over `dy`. Forward by batch statistics reads `x` twice, and backward needs
-//! it once more. Backward of running statistics needs `x` for the weight's gradient only.
+//! In place means `y` over `x`, or `dx` over `dy`. Forward with the batch's statistics reads `x` twice, and backward needs `x`
+//! again. Backward with running statistics needs `x` only for the weight's gradient.
 //!
-//! # What is held between forward and backward
+//! # Packed buffers
 //!
-//! `S` values a channel and sample, `b` bytes each: the input, `N * C * S * b`, and 12 bytes a channel. ReLU holds
-//! nothing more, where torch's separate ReLU holds its output, another `N * C * S * b`. With
-//! [`Epilogue::AddRelu`] the output is held too, which the layer that reads it holds in any case.
+//! Small arrays of one role share a buffer. The configuration gives the byte range of each row.
+//!
+//! * `affine`, weight and bias: `[weight: C] [bias: C]` of those that there are ([`BatchNormConfig::affine_rows`])
+//! * `grads`, their gradients: the same rows
+//! * `running`: `[running_mean: C] [running_var: C]`, and `[num_batches_tracked: C]` in u32
+//!   ([`BatchNormConfig::running_rows`])
+//! * `saved`, for backward: `[mean: C] [inv_std: C] [mean_low: C]` ([`BatchNormConfig::saved_rows`])
+//! * `moments`, and each of `parts`: `[mean: C] [mean_low: C] [m2: C] [count: C]` ([`BatchNormConfig::moment_rows`])
+//! * `sums`, and each of `parts`: `[dweight: C] [dbias: C] [count: C]` ([`BatchNormConfig::sum_rows`])
+//!
+//! `mean_low` is what rounding left out of the mean; the mean is the sum of both.
+//!
+//! # Memory between forward and backward
+//!
+//! A channel of one sample has `S` values of `b` bytes. Forward keeps its input, `N * C * S * b` bytes, and 12 bytes a channel.
+//! ReLU keeps nothing more; torch's separate ReLU keeps its output, another `N * C * S * b`. With [`Epilogue::AddRelu`] the output
+//! is kept too, which the next layer keeps in any case as its input.
 
-mod backward_finalize;
-mod backward_frozen;
-mod backward_normalize;
-mod backward_reread;
-mod backward_resident;
-mod backward_stats;
-mod choices;
 mod config;
-mod finalize;
-mod forward_reread;
-mod forward_resident;
 mod layer;
-mod normalize;
+mod line;
 mod options;
-mod params;
 mod pieces;
-mod plan;
-mod plan_pieces;
 mod plans;
-mod stats;
-mod trial;
-mod tuner;
-mod tuning;
+mod program;
+mod program_pieces;
+mod settings;
+mod state;
+mod tune;
 
 #[cfg(test)]
-mod cases;
-#[cfg(test)]
-mod check;
-#[cfg(test)]
-mod sabotage;
-#[cfg(test)]
-mod shaders;
-#[cfg(test)]
-mod twin;
+mod proof;
 
 pub use crate::gpu::Step;
-pub use crate::shared::walk::Tile;
+pub use crate::norm::layer::{BackwardError, Gradients, Input, Saved, Wanted};
+pub use crate::norm::line::Common;
+pub use crate::norm::options::{Destination, Epilogue, ParameterGradients};
+pub use crate::norm::plan::Plan;
+pub use crate::norm::rows::{AffineRows, MomentRows, RunningRows, SavedRows, SumRows};
+pub use crate::norm::tile::Tile;
+pub use crate::norm::tuner::Tuner;
+pub use crate::norm::tuning::{Strategy, Tuning};
 pub use config::BatchNormConfig;
-pub use layer::{BatchNorm, Gradients, Saved, State};
-pub use options::{BackwardOptions, Destination, Epilogue, EvalOptions, ParameterGradients};
+pub use layer::{BatchNorm, LayerTuning};
+pub use line::{Line, Pass};
+pub use options::{BackwardOptions, EvalOptions, PieceOptions, TrainOptions};
 pub use pieces::{
-    ApplyBuffers, ApplyPlan, BackwardApplyBuffers, BackwardApplyPlan, BackwardReduceBuffers,
-    BackwardReducePlan, CombineBuffers, CombinePlan, FinalizeBuffers, FinalizePlan, StatsBuffers,
-    StatsPlan,
+    Apply, ApplyBuffers, ApplyPlan, BackwardApply, BackwardApplyBuffers, BackwardApplyPlan,
+    BackwardCombine, BackwardCombineBuffers, BackwardCombinePlan, BackwardReduce,
+    BackwardReduceBuffers, BackwardReducePlan, CombineBuffers, CombineParts, CombinePlan, Finalize,
+    FinalizeBuffers, FinalizePlan, Stats, StatsBuffers, StatsPlan,
 };
 pub use plans::{
-    BackwardBuffers, BackwardPlan, DispatchInfo, EvalBuffers, EvalPlan, TrainBuffers, TrainPlan,
+    Backward, BackwardBuffers, BackwardPlan, Eval, EvalBuffers, EvalPlan, Train, TrainBuffers,
+    TrainPlan,
 };
-pub use tuner::Tuner;
-pub use tuning::{Strategy, Tuning};
-
-use crate::gpu::compose::{Source, sources};
-
-/// The files of `shaders/batch_norm`.
-const SOURCES: &[Source] = sources!("batch_norm":
-    affine, apply, backward_apply, backward_coefficients, backward_collect, backward_finalize,
-    backward_frozen, backward_known, backward_normalize, backward_reread, backward_resident, backward_settle,
-    backward_settle_unit, backward_stats,
-    coefficients, collect, epilogue_add_relu, epilogue_identity, epilogue_relu, finalize,
-    forward_reread, forward_resident, gather_partials, gradients_apart, gradients_in_place, gradients_read,
-    incoming_add_relu, incoming_identity, incoming_relu, known_statistics, means_scratch, means_sums,
-    normalize, outcome_gradients, outcome_moments, outcome_statistics, outcome_sums, params,
-    partials, parts_moments, parts_scratch, settle, settle_mean, settle_unit, standardize, stats, store_partial, values_apart, values_in_place,
-);
+pub use state::State;

@@ -1,100 +1,68 @@
-//! What may be asked of a pass beyond the layer itself.
+//! What a caller may ask of a pass, beyond the layer's configuration.
 
-use super::tuning::Tuning;
+use crate::norm::options::{Destination, ParameterGradients, setters};
+use crate::norm::tuning::Tuning;
 
-/// What follows the normalization in the same pass over memory.
+/// How a training pass runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Epilogue {
-    /// Nothing: `y = bn(x)`.
-    #[default]
-    Identity,
-    /// `y = relu(bn(x))`. Backward recomputes from `x` where the value passed, so that nothing more is kept.
-    Relu,
-    /// `y = relu(bn(x) + residual)`. Backward reads from `y` where the sum passed, and gives the residual's
-    /// gradient too.
-    AddRelu,
+#[non_exhaustive]
+pub struct TrainOptions {
+    /// Strategy and tile.
+    pub tuning: Tuning,
 }
 
-impl Epilogue {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Identity, Self::Relu, Self::AddRelu];
+setters!(TrainOptions: tuning: Tuning);
 
-    /// The stem of the file that `epilogue` stands for in forward kernels.
-    pub(crate) const fn forward_file(self) -> &'static str {
-        match self {
-            Self::Identity => "epilogue_identity",
-            Self::Relu => "epilogue_relu",
-            Self::AddRelu => "epilogue_add_relu",
-        }
-    }
-
-    /// The stem of the file that `incoming` stands for in backward kernels.
-    pub(crate) const fn backward_file(self) -> &'static str {
-        match self {
-            Self::Identity => "incoming_identity",
-            Self::Relu => "incoming_relu",
-            Self::AddRelu => "incoming_add_relu",
-        }
-    }
-
-    /// Whether a second tensor is added.
-    pub const fn adds(self) -> bool {
-        matches!(self, Self::AddRelu)
-    }
-}
-
-/// Where an elementwise result goes.
+/// How an evaluation pass runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Destination {
-    /// Into memory of its own.
-    #[default]
-    Apart,
-    /// Over the input that it is made of: `y` over `x`, `dx` over `dy`.
-    InPlace,
+#[non_exhaustive]
+pub struct EvalOptions {
+    /// Where the output goes. In place needs running statistics.
+    pub y: Destination,
+    /// Strategy and tile.
+    pub tuning: Tuning,
 }
 
-/// What becomes of the gradients of weight and bias.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum ParameterGradients {
-    /// They are not computed.
-    Skip,
-    /// They replace what is in the buffer.
-    #[default]
-    Overwrite,
-    /// They are added to what is in the buffer.
-    Accumulate,
-}
+setters!(EvalOptions: y: Destination, tuning: Tuning);
 
-/// What a backward pass computes, and how.
+/// What a backward pass computes, and how it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct BackwardOptions {
-    /// Whether the forward pass went by running statistics, which are constants.
+    /// Whether the forward pass normalized by running statistics, which are constants.
     pub frozen: bool,
     /// Where the input's gradient goes; `None` if it is not wanted.
     pub dx: Option<Destination>,
     /// What becomes of the parameters' gradients.
     pub parameters: ParameterGradients,
-    /// Overrides for tests and benchmarks.
+    /// Strategy and tile. A strategy can be forced where there is a choice: with frozen statistics, with an epilogue that
+    /// adds, or without dx there is none.
     pub tuning: Tuning,
 }
 
 impl Default for BackwardOptions {
-    /// All gradients of a training pass, each into memory of its own.
+    /// All gradients of a training pass, each in memory of its own.
     fn default() -> Self {
         Self {
             frozen: false,
-            dx: Some(Destination::Apart),
+            dx: Some(Destination::OutOfPlace),
             parameters: ParameterGradients::Overwrite,
             tuning: Tuning::default(),
         }
     }
 }
 
-/// How an evaluation pass goes.
+setters!(BackwardOptions:
+    frozen: bool, dx: Option<Destination>, parameters: ParameterGradients, tuning: Tuning);
+
+/// How one of the pieces runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct EvalOptions {
-    /// Where the output goes. In place needs running statistics.
-    pub y: Destination,
-    /// Overrides for tests and benchmarks.
+#[non_exhaustive]
+pub struct PieceOptions {
+    /// Where the result of an elementwise piece goes: `y` or `dx`. The others have no such result.
+    pub destination: Destination,
+    /// Strategy and tile. The pieces of a pass have no choice of strategy but split.
     pub tuning: Tuning,
 }
+
+setters!(PieceOptions: destination: Destination, tuning: Tuning);

@@ -59,6 +59,14 @@ impl Caps {
         }
     }
 
+    /// `bytes` rounded up to where a storage binding may begin.
+    pub const fn align(&self, bytes: u64) -> u64 {
+        match bytes.checked_next_multiple_of(self.storage_alignment) {
+            Some(aligned) => aligned,
+            None => u64::MAX,
+        }
+    }
+
     /// Reads a device's properties.
     ///
     /// # Errors

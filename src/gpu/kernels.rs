@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::caps::Caps;
-use super::compose::{Source, compose};
-use super::program::{Access, Binding, Dispatch, KernelSpec, Program};
+use super::compose::{Access, ComposeError, Composed, Form};
+use super::program::{Dispatch, KernelSpec, Program};
 use crate::error::PlanError;
 
 /// The kernels of one device, compiled as plans ask for them and kept. Cheap to clone; clones share.
@@ -20,10 +20,20 @@ struct Inner {
     device: wgpu::Device,
     caps: Caps,
     cache: Option<wgpu::PipelineCache>,
-    pipelines: Mutex<HashMap<KernelSpec, wgpu::ComputePipeline>>,
-    /// Stand in for buffers that a configuration leaves out. Two, because one dispatch may not bind one
-    /// buffer for reading and for writing.
+    /// Kernels by what a plan asks for, and by the part of that which the kernel declares: plans that differ in other
+    /// constants share a kernel.
+    kernels: Mutex<HashMap<KernelSpec, Kernel>>,
+    /// Bound in place of buffers that a configuration leaves out. Two, because one dispatch may not bind one buffer
+    /// for reading and for writing.
     placeholders: [wgpu::Buffer; 2],
+}
+
+/// A compiled kernel.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    pub pipeline: wgpu::ComputePipeline,
+    /// What it declares.
+    pub composed: Arc<Composed>,
 }
 
 impl Kernels {
@@ -60,7 +70,7 @@ impl Kernels {
                 device: device.clone(),
                 caps,
                 cache,
-                pipelines: Mutex::default(),
+                kernels: Mutex::default(),
                 placeholders: [
                     placeholder("wgpu_norm placeholder, read"),
                     placeholder("wgpu_norm placeholder, written"),
@@ -79,78 +89,87 @@ impl Kernels {
         &self.inner.caps
     }
 
+    /// A buffer for a binding that the configuration leaves out.
     pub(crate) fn placeholder(&self, access: Access) -> &wgpu::Buffer {
-        &self.inner.placeholders[access as usize]
+        &self.inner.placeholders[usize::from(access == Access::Write)]
     }
 
-    /// The pipelines of a program's dispatches. Those that are new are compiled side by side.
-    pub(crate) fn pipelines<P: Sync>(
-        &self,
-        program: &Program<P>,
-    ) -> Result<Vec<wgpu::ComputePipeline>, PlanError> {
-        let pipeline = &|dispatch: &Dispatch<P>| {
-            self.pipeline(&dispatch.kernel, program.sources, &dispatch.bindings)
-        };
-        let mut new: Vec<&Dispatch<P>> = Vec::new();
+    /// The kernels of a program's dispatches. New ones are compiled side by side.
+    pub(crate) fn compiled(&self, program: &Program<Vec<u8>>) -> Result<Vec<Kernel>, PlanError> {
+        let kernel = &|dispatch: &Dispatch<Vec<u8>>| self.kernel(program, dispatch);
+        let mut new: Vec<&Dispatch<Vec<u8>>> = Vec::new();
         for dispatch in &program.dispatches {
-            let known = self.compiled().contains_key(&dispatch.kernel);
+            let known = self.known().contains_key(&dispatch.kernel);
             if !known && new.iter().all(|other| other.kernel != dispatch.kernel) {
                 new.push(dispatch);
             }
         }
         if new.len() > 1 {
             thread::scope(|scope| {
-                let spawn = |dispatch| {
-                    thread::Builder::new().spawn_scoped(scope, move || pipeline(dispatch))
-                };
+                let spawn =
+                    |dispatch| thread::Builder::new().spawn_scoped(scope, move || kernel(dispatch));
                 let threads: Vec<_> = new
                     .iter()
                     .skip(1)
                     .map(|&dispatch| spawn(dispatch))
                     .collect();
-                // The first is this thread's.
-                let _ = pipeline(new[0]);
+                // This thread compiles the first.
+                let _ = kernel(new[0]);
                 for thread in threads.into_iter().flatten() {
                     let _ = thread.join();
                 }
             });
         }
-        // What could not be compiled, or no thread was found for, is tried again here and says why.
-        program.dispatches.iter().map(pipeline).collect()
+        // A kernel that failed, or for which there was no thread, is tried again here, and its error returned.
+        program.dispatches.iter().map(kernel).collect()
     }
 
-    /// The pipeline of a kernel, compiled on first use.
-    fn pipeline(
+    /// The kernel of a dispatch, compiled on first use.
+    fn kernel(
         &self,
-        spec: &KernelSpec,
-        sources: &[&[Source]],
-        bindings: &[Binding],
-    ) -> Result<wgpu::ComputePipeline, PlanError> {
-        if let Some(pipeline) = self.compiled().get(spec) {
-            return Ok(pipeline.clone());
+        program: &Program<Vec<u8>>,
+        dispatch: &Dispatch<Vec<u8>>,
+    ) -> Result<Kernel, PlanError> {
+        let spec = &dispatch.kernel;
+        if let Some(kernel) = self.known().get(spec) {
+            return Ok(kernel.clone());
         }
         let refused = |message: String| PlanError::Kernel {
             kernel: spec.name,
             message,
         };
-        let text =
-            compose(spec.name, sources, &spec.choices).map_err(|e| refused(e.to_string()))?;
-        let device = &self.inner.device;
-        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-        let pipeline = compile(device, spec, text, bindings, self.inner.cache.as_ref());
-        let errors = [internal.pop(), validation.pop()].map(pollster::block_on);
-        if let Some(error) = errors.into_iter().flatten().next() {
-            return Err(refused(error.to_string()));
-        }
-        self.compiled().insert(spec.clone(), pipeline.clone());
-        Ok(pipeline)
+        let not_composed = |error: ComposeError| refused(error.to_string());
+        let composed = program.composed(dispatch).map_err(not_composed)?;
+        let reduced = spec.reduced(&composed);
+        let shared = self.known().get(&reduced).cloned();
+        let kernel = match shared {
+            Some(kernel) => kernel,
+            None => {
+                let text = composed
+                    .wgsl(&spec.constants, Form::default())
+                    .map_err(not_composed)?;
+                let device = &self.inner.device;
+                let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+                let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
+                let pipeline = compile(device, spec, &composed, text, self.inner.cache.as_ref());
+                let errors = [internal.pop(), validation.pop()].map(pollster::block_on);
+                if let Some(error) = errors.into_iter().flatten().next() {
+                    return Err(refused(error.to_string()));
+                }
+                let composed = Arc::new(composed);
+                Kernel { pipeline, composed }
+            }
+        };
+        let mut known = self.known();
+        known.insert(spec.clone(), kernel.clone());
+        known.insert(reduced, kernel.clone());
+        Ok(kernel)
     }
 
-    fn compiled(&self) -> MutexGuard<'_, HashMap<KernelSpec, wgpu::ComputePipeline>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<KernelSpec, Kernel>> {
         // The map is consistent between any two statements, also for a thread that panicked.
         self.inner
-            .pipelines
+            .kernels
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
@@ -159,12 +178,14 @@ impl Kernels {
 fn compile(
     device: &wgpu::Device,
     spec: &KernelSpec,
+    composed: &Composed,
     text: String,
-    bindings: &[Binding],
     cache: Option<&wgpu::PipelineCache>,
 ) -> wgpu::ComputePipeline {
+    let label = spec.label();
+    let label = Some(label.as_str());
     let descriptor = wgpu::ShaderModuleDescriptor {
-        label: Some(spec.name),
+        label,
         source: wgpu::ShaderSource::Wgsl(text.into()),
     };
     let vulkan = device.adapter_info().backend == wgpu::Backend::Vulkan;
@@ -182,41 +203,40 @@ fn compile(
     // beyond that, wgpu enables `robustBufferAccess` on the Vulkan devices that it makes.
     #[expect(unsafe_code)]
     let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
-    let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
-        binding,
-        visibility: wgpu::ShaderStages::COMPUTE,
-        ty: wgpu::BindingType::Buffer {
-            ty,
-            has_dynamic_offset: false,
-            min_binding_size: None,
-        },
-        count: None,
-    };
-    let mut entries = vec![entry(0, wgpu::BufferBindingType::Uniform)];
-    for (index, binding) in (1..).zip(bindings) {
-        entries.push(entry(
-            index,
-            wgpu::BufferBindingType::Storage {
-                read_only: binding.access == Access::Read,
+    let entries: Vec<_> = composed
+        .bindings
+        .iter()
+        .map(|declared| wgpu::BindGroupLayoutEntry {
+            binding: declared.number,
+            visibility: wgpu::ShaderStages::COMPUTE,
+            ty: wgpu::BindingType::Buffer {
+                ty: match declared.access {
+                    Access::Uniform => wgpu::BufferBindingType::Uniform,
+                    Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                    Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
+                },
+                has_dynamic_offset: false,
+                min_binding_size: None,
             },
-        ));
-    }
+            count: None,
+        })
+        .collect();
     let group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-        label: Some(spec.name),
+        label,
         entries: &entries,
     });
     let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label: Some(spec.name),
+        label,
         bind_group_layouts: &[Some(&group)],
         immediate_size: 0,
     });
     let constants: Vec<(&str, f64)> = spec
-        .overrides
-        .iter()
-        .map(|&(name, value)| (name, f64::from(value)))
+        .overrides(composed)
+        .into_iter()
+        .map(|(name, value)| (name, f64::from(value)))
         .collect();
     device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label: Some(spec.name),
+        label,
         layout: Some(&layout),
         module: &module,
         entry_point: Some(spec.name),

@@ -277,11 +277,22 @@ fn describe(info: &wgpu::AdapterInfo) -> String {
     )
 }
 
+/// A device for each thread of this crate's tests, because a software device compiles its kernels on one thread. A
+/// machine without one fails them. Leaked: a thread's last moments are no place to close a device.
+#[cfg(test)]
+pub fn test_gpu() -> &'static Gpu {
+    thread_local! {
+        static GPU: &'static Gpu = Box::leak(Box::new(
+            Gpu::open().unwrap_or_else(|error| panic!("the tests need a GPU: {error}")),
+        ));
+    }
+    GPU.with(|gpu| *gpu)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::error::PlanError;
-    use crate::gpu::test_gpu;
 
     #[test]
     fn the_environment_chooses_backends_and_adapter() {

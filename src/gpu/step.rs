@@ -1,10 +1,9 @@
 //! A plan bound to buffers: checked once, recorded any number of times.
 
-use bytemuck::Pod;
-
+use super::compiled::Compiled;
+use super::compose::Access;
 use super::guard::guarded;
-use super::kernels::Kernels;
-use super::program::{Access, Dispatch, Field, Program};
+use super::program::Field;
 use crate::error::BindError;
 
 /// Dispatches with their buffers, ready to be recorded. Recording cannot fail, allocates nothing and
@@ -62,7 +61,7 @@ impl Step {
     }
 
     /// The number of dispatches that recording adds.
-    pub fn dispatches(&self) -> usize {
+    pub fn dispatch_count(&self) -> usize {
         self.dispatches.len()
     }
 }
@@ -70,57 +69,58 @@ impl Step {
 /// A caller's buffers by field.
 pub type Slices<'a> = [(Field, Option<wgpu::BufferSlice<'a>>)];
 
-/// Checks the buffers against the program and binds them.
-pub fn bind<P: Pod>(
-    label: &'static str,
-    kernels: &Kernels,
-    pipelines: &[wgpu::ComputePipeline],
-    program: &Program<P>,
-    slices: &Slices<'_>,
-) -> Result<Step, BindError> {
-    check_each(kernels, program, slices)?;
-    check_pairs(program, slices)?;
-    guarded(kernels.device(), || {
-        ready(label, kernels, pipelines, program, slices)
-    })
-    .map_err(|message| BindError::Refused { message })
+impl Compiled {
+    /// Checks the buffers against the program and binds them.
+    ///
+    /// # Errors
+    /// [`BindError`], naming the field at fault.
+    pub fn bind(&self, label: &'static str, slices: &Slices<'_>) -> Result<Step, BindError> {
+        check_each(self, slices)?;
+        check_pairs(self, slices)?;
+        guarded(self.kernels.device(), || ready(label, self, slices))
+            .map_err(|message| BindError::Refused { message })
+    }
 }
 
-fn ready<P: Pod>(
-    label: &'static str,
-    kernels: &Kernels,
-    pipelines: &[wgpu::ComputePipeline],
-    program: &Program<P>,
-    slices: &Slices<'_>,
-) -> Step {
+fn ready(label: &'static str, plan: &Compiled, slices: &Slices<'_>) -> Step {
+    let (kernels, program) = (&plan.kernels, &plan.program);
     let device = kernels.device();
-    let uniforms = Uniforms::new(label, kernels, &program.dispatches);
     let dispatches = program
         .dispatches
         .iter()
-        .zip(pipelines)
+        .zip(&plan.compiled)
         .enumerate()
-        .map(|(index, (dispatch, pipeline))| {
-            let mut entries = vec![wgpu::BindGroupEntry {
-                binding: 0,
-                resource: uniforms.binding(index),
-            }];
-            for (binding, wanted) in (1..).zip(&dispatch.bindings) {
-                let resource = match wanted.field.and_then(|field| slice_of(slices, field)) {
-                    None => kernels.placeholder(wanted.access).as_entire_binding(),
-                    Some(slice) => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                        buffer: slice.buffer(),
-                        offset: slice.offset() + wanted.bytes.start,
-                        size: wgpu::BufferSize::new(wanted.bytes.end - wanted.bytes.start),
-                    }),
-                };
-                entries.push(wgpu::BindGroupEntry { binding, resource });
-            }
+        .map(|(index, (dispatch, kernel))| {
+            let entries: Vec<_> = kernel
+                .composed
+                .bindings
+                .iter()
+                .map(|declared| {
+                    let bound = program
+                        .bound(declared.name, &dispatch.window)
+                        .and_then(|(field, bytes)| Some((slice_of(slices, field)?, bytes)));
+                    let resource = match (declared.access, bound) {
+                        (Access::Uniform, _) => plan.uniforms.binding(index),
+                        (access, None) => kernels.placeholder(access).as_entire_binding(),
+                        (_, Some((slice, bytes))) => {
+                            wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                                buffer: slice.buffer(),
+                                offset: slice.offset() + bytes.start,
+                                size: wgpu::BufferSize::new(bytes.end - bytes.start),
+                            })
+                        }
+                    };
+                    wgpu::BindGroupEntry {
+                        binding: declared.number,
+                        resource,
+                    }
+                })
+                .collect();
             Ready {
-                pipeline: pipeline.clone(),
+                pipeline: kernel.pipeline.clone(),
                 bind_group: device.create_bind_group(&wgpu::BindGroupDescriptor {
                     label: Some(dispatch.kernel.name),
-                    layout: &pipeline.get_bind_group_layout(0),
+                    layout: &kernel.pipeline.get_bind_group_layout(0),
                     entries: &entries,
                 }),
                 grid: dispatch.grid(kernels.caps().max_groups),
@@ -138,21 +138,17 @@ fn slice_of<'a>(slices: &Slices<'a>, field: Field) -> Option<wgpu::BufferSlice<'
 }
 
 /// Is each buffer there, large enough, usable and aligned?
-fn check_each<P>(
-    kernels: &Kernels,
-    program: &Program<P>,
-    slices: &Slices<'_>,
-) -> Result<(), BindError> {
+fn check_each(plan: &Compiled, slices: &Slices<'_>) -> Result<(), BindError> {
+    let needs = &plan.program.needs;
     for &(field, slice) in slices {
-        // Parameters that the configuration lacks are a misunderstanding; scratch that is not needed is not.
-        let needed = program.needs.iter().any(|need| need.field == field);
+        let needed = needs.iter().any(|need| need.field == field);
         if field.is_optional() && slice.is_some() && !needed {
             return Err(BindError::Unexpected {
                 field: field.name(),
             });
         }
     }
-    for need in program.needs.iter().filter(|need| need.bytes > 0) {
+    for need in needs.iter().filter(|need| need.bytes > 0) {
         let field = need.field.name();
         let slice = slice_of(slices, need.field).ok_or(BindError::Missing {
             field,
@@ -169,7 +165,7 @@ fn check_each<P>(
         if !slice.buffer().usage().contains(needed) {
             return Err(BindError::MissingUsage { field, needed });
         }
-        let required = kernels.caps().storage_alignment;
+        let required = plan.kernels.caps().storage_alignment;
         if slice.offset() % required != 0 {
             return Err(BindError::Misaligned {
                 field,
@@ -181,10 +177,10 @@ fn check_each<P>(
     Ok(())
 }
 
-/// Do any two buffers get in each other's way?
-fn check_pairs<P>(program: &Program<P>, slices: &Slices<'_>) -> Result<(), BindError> {
+/// May the buffers be bound together?
+fn check_pairs(plan: &Compiled, slices: &Slices<'_>) -> Result<(), BindError> {
     let needed = |field: Field| {
-        let bytes = program.bytes(field);
+        let bytes = plan.program.bytes(field);
         slice_of(slices, field)
             .filter(|_| bytes > 0)
             .map(|s| (s, bytes))
@@ -198,19 +194,18 @@ fn check_pairs<P>(program: &Program<P>, slices: &Slices<'_>) -> Result<(), BindE
                 continue;
             }
             let overlap = a.offset() < b.offset() + b_bytes && b.offset() < a.offset() + a_bytes;
-            if overlap && (program.writes(first) || program.writes(second)) {
+            if overlap && (plan.writes(first) || plan.writes(second)) {
                 return Err(BindError::Overlap {
                     first: first.name(),
                     second: second.name(),
                 });
             }
-            for dispatch in &program.dispatches {
-                let access = |field| {
-                    dispatch
-                        .bindings
-                        .iter()
-                        .find(|binding| binding.field == Some(field))
-                        .map(|binding| binding.access)
+            for kernel in &plan.compiled {
+                let access = |field: Field| {
+                    let mut bindings = kernel.composed.bindings.iter();
+                    bindings
+                        .find(|declared| declared.name == field.name())
+                        .map(|declared| declared.access)
                 };
                 let (read, written) = match (access(first), access(second)) {
                     (Some(Access::Read), Some(Access::Write)) => (first, second),
@@ -225,44 +220,4 @@ fn check_pairs<P>(program: &Program<P>, slices: &Slices<'_>) -> Result<(), BindE
         }
     }
     Ok(())
-}
-
-/// The uniforms of all dispatches in one buffer that never changes: a queue write would reach a step
-/// that is recorded already but not submitted.
-struct Uniforms {
-    buffer: wgpu::Buffer,
-    stride: u64,
-    size: u64,
-}
-
-impl Uniforms {
-    fn new<P: Pod>(label: &str, kernels: &Kernels, dispatches: &[Dispatch<P>]) -> Self {
-        let size = size_of::<P>() as u64;
-        let stride = size.next_multiple_of(kernels.caps().uniform_alignment);
-        let mut bytes = vec![0; (stride as usize) * dispatches.len().max(1)];
-        for (dispatch, slot) in dispatches.iter().zip(bytes.chunks_mut(stride as usize)) {
-            slot[..size as usize].copy_from_slice(bytemuck::bytes_of(&dispatch.params));
-        }
-        let buffer = wgpu::util::DeviceExt::create_buffer_init(
-            kernels.device(),
-            &wgpu::util::BufferInitDescriptor {
-                label: Some(label),
-                contents: &bytes,
-                usage: wgpu::BufferUsages::UNIFORM,
-            },
-        );
-        Self {
-            buffer,
-            stride,
-            size,
-        }
-    }
-
-    fn binding(&self, index: usize) -> wgpu::BindingResource<'_> {
-        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-            buffer: &self.buffer,
-            offset: index as u64 * self.stride,
-            size: wgpu::BufferSize::new(self.size),
-        })
-    }
 }

@@ -44,6 +44,11 @@ impl Tensor {
         &self.buffer
     }
 
+    /// The whole buffer, as plans bind it.
+    pub(crate) fn slice(&self) -> wgpu::BufferSlice<'_> {
+        self.buffer.slice(..)
+    }
+
     /// The device of the tensor.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
@@ -321,10 +326,6 @@ impl Gpu {
     }
 
     /// [`read_many`](Self::read_many) as a future.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for the layer's state as a future")
-    )]
     pub(crate) async fn read_many_async<T: Pod>(
         &self,
         ranges: &[(&wgpu::Buffer, Range<u64>)],

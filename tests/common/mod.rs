@@ -2,11 +2,18 @@
 
 use wgpu::BufferUsages;
 use wgpu::util::{BufferInitDescriptor, DeviceExt};
-use wgpu_norm::{Gpu, Shape, reference};
+use wgpu_norm::{Gpu, GpuOptions, Shape, reference};
 
 /// A device; a machine without one fails the test.
 pub fn gpu() -> Gpu {
     Gpu::open().unwrap_or_else(|error| panic!("the tests need a GPU: {error}"))
+}
+
+/// The same device with other limits, so that small tensors are as large ones elsewhere.
+pub fn gpu_with(change: impl FnOnce(&mut wgpu::Limits)) -> Gpu {
+    let mut limits = gpu().device().limits();
+    change(&mut limits);
+    Gpu::open_with(GpuOptions::from_env().limits(limits)).expect("a device with such limits")
 }
 
 /// `count` values in [-1, 1), which f32 represents exactly.

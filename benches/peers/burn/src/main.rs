@@ -7,6 +7,7 @@ use std::env;
 use std::error::Error;
 use std::fs;
 use std::io::Write;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -292,13 +293,7 @@ impl<'a> Ours<'a> {
             gpu.queue().write_buffer(&buffer, 0, &bytes);
             buffer
         };
-        let channels = case.shape.channels();
-        let running = [
-            vec![0.0; channels],
-            vec![1.0; channels],
-            vec![0.0; channels],
-        ]
-        .concat();
+        let running = config.initial_running().into_iter().map(f32::from_bits);
         let (x, dy) = (filled(&case.x), filled(&case.dy));
         let affine = filled(&[case.weight.clone(), case.bias.clone()].concat());
         let (y, dx) = (
@@ -306,26 +301,22 @@ impl<'a> Ours<'a> {
             empty(train.activation_bytes()),
         );
         let (saved, grads) = (empty(train.saved_bytes()), empty(backward.grads_bytes()));
-        let forward = train.bind(&TrainBuffers {
-            x: x.slice(..),
-            y: y.slice(..),
-            residual: None,
-            affine: Some(affine.slice(..)),
-            running: Some(filled(&running).slice(..)),
-            saved: saved.slice(..),
-            scratch: Some(empty(train.scratch_bytes()).slice(..)),
-        })?;
-        let backward = backward.bind(&BackwardBuffers {
-            x: x.slice(..),
-            dy: dy.slice(..),
-            dx: Some(dx.slice(..)),
-            statistics: saved.slice(..),
-            affine: Some(affine.slice(..)),
-            output: None,
-            dresidual: None,
-            grads: Some(grads.slice(..)),
-            scratch: Some(empty(backward.scratch_bytes()).slice(..)),
-        })?;
+        let running = filled(&running.collect::<Vec<_>>());
+        let scratch = empty(train.scratch_bytes().max(backward.scratch_bytes()));
+        let forward = train.bind(
+            &TrainBuffers::new(x.slice(..), y.slice(..), saved.slice(..))
+                .affine(affine.slice(..))
+                .running(running.slice(..))
+                .scratch(scratch.slice(..)),
+        )?;
+        let backward = backward.bind(
+            &BackwardBuffers::new(x.slice(..), dy.slice(..))
+                .dx(dx.slice(..))
+                .saved(saved.slice(..))
+                .affine(affine.slice(..))
+                .grads(grads.slice(..))
+                .scratch(scratch.slice(..)),
+        )?;
         Ok(Self {
             gpu,
             case,
@@ -352,19 +343,22 @@ impl<'a> Ours<'a> {
 
     fn outcome(&self) -> Result<Outcome<f32>, Box<dyn Error>> {
         self.run(&[&self.forward, &self.backward])?;
-        let read = |shape: Shape, buffer: &Buffer| {
-            self.gpu
-                .tensor_from_buffer(Problem::from(shape), buffer.clone())?
-                .read()
+        let read = |buffer: &Buffer| {
+            let tensor = self
+                .gpu
+                .tensor_from_buffer(self.case.shape, buffer.clone())?;
+            tensor.read()
         };
-        let channels = self.case.shape.channels();
-        let grads = read(Shape::nc(2, channels), &self.grads)?;
-        let (dweight, dbias) = grads.split_at(channels);
+        let rows = BatchNormConfig::new(self.case.shape.channels()).affine_rows();
+        let row = |row: Option<Range<u64>>| {
+            let row = row.ok_or("no such row")?;
+            Ok::<_, Box<dyn Error>>(self.gpu.read_f32(self.grads.slice(row))?)
+        };
         Ok(Outcome {
-            y: read(self.case.shape, &self.y)?,
-            dx: read(self.case.shape, &self.dx)?,
-            dweight: dweight.to_vec(),
-            dbias: dbias.to_vec(),
+            y: read(&self.y)?,
+            dx: read(&self.dx)?,
+            dweight: row(rows.weight)?,
+            dbias: row(rows.bias)?,
         })
     }
 }

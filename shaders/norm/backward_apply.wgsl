@@ -1,0 +1,43 @@
+// Writes dx for a lane's range.
+
+#import backward_coefficients
+#import epilogue_backward
+#import layout
+#import x
+#import dx
+
+fn backward_apply_at(at: Place, c: BackwardCoefficients) {
+    let x = x_at(at.vector);
+    store_dx(at.vector, input_gradient(x, epilogue_backward(at, x, c.forward), c));
+}
+
+// `next` serves the components with the next statistics in memory.
+fn backward_apply(
+    range: LaneRange,
+    own: ptr<function, array<BackwardCoefficients, COLUMNS>>,
+    next: BackwardCoefficients,
+) {
+    let team_rows = params.geometry.team_rows;
+    var cursor = cursor_at(range);
+    var item = range.item;
+    // Several columns are neighbours in memory, and are best read row by row.
+    if !MASKED && COLUMNS == 1u {
+        for (; item + team_rows < range.end; item += 2u * team_rows) {
+            let p0 = place(range, cursor, 0u);
+            cursor = cursor_next(cursor);
+            let p1 = place(range, cursor, 0u);
+            cursor = cursor_next(cursor);
+            backward_apply_at(p0, (*own)[0]);
+            backward_apply_at(p1, (*own)[0]);
+        }
+    }
+    for (; item < range.end; item += team_rows) {
+        for (var j = 0u; j < COLUMNS; j++) {
+            let at = place(range, cursor, j);
+            if at.owned {
+                backward_apply_at(at, select_backward_coefficients((*own)[j], next, at.next));
+            }
+        }
+        cursor = cursor_next(cursor);
+    }
+}

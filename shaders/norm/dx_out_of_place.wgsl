@@ -1,0 +1,8 @@
+// dx in memory of its own.
+
+#import element
+#bind write dx: array<StorageVector>
+
+fn store_dx(vector: u32, values: vec4<f32>) {
+    dx[vector] = encode(values);
+}

@@ -1,0 +1,63 @@
+// Forward in one dispatch that reads x once: a workgroup holds its unit in registers, as it is stored, from the statistics
+// to the normalization.
+
+#import layout
+#import x
+#import monoid
+#import block_reduce
+#import own_unit_statistics
+#import y
+#import epilogue
+// Vectors that a lane holds in registers.
+#const REGISTER_VECTORS
+
+@compute @workgroup_size(WORKGROUP)
+fn forward_resident(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let work = linear_group(group, groups);
+    if !in_grid(work) {
+        return;
+    }
+    let range = lane_range(work, lane);
+    let mine = items(range);
+    var held: array<StorageVector, REGISTER_VECTORS>;
+    var cursor = cursor_at(range);
+    for (var i = 0u; i < REGISTER_VECTORS; i++) {
+        if i < mine {
+            held[i] = x[place(range, cursor, 0u).vector];
+        }
+        cursor = cursor_next(cursor);
+    }
+
+    // The moments of the lane, in two passes over its registers.
+    let pivot = decode(held[0]);
+    var sum = vec4(0.0);
+    for (var i = 0u; i < REGISTER_VECTORS; i++) {
+        if i < mine {
+            sum += decode(held[i]) - pivot;
+        }
+    }
+    let offset = sum / f32(max(mine, 1u));
+    var m2 = vec4(0.0);
+    for (var i = 0u; i < REGISTER_VECTORS; i++) {
+        if i < mine {
+            let deviation = (decode(held[i]) - pivot) - offset;
+            m2 += deviation * deviation;
+        }
+    }
+    let moments = Partial(pivot, offset, m2, vec4(f32(mine)));
+
+    let total = block_reduce(lane, moments);
+    let own = own_unit_statistics(range, lane, 0u, total);
+    cursor = cursor_at(range);
+    for (var i = 0u; i < REGISTER_VECTORS; i++) {
+        if i < mine {
+            let vector = place(range, cursor, 0u).vector;
+            store_y(vector, finish(vector, normalized(decode(held[i]), own)));
+        }
+        cursor = cursor_next(cursor);
+    }
+}

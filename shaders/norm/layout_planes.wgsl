@@ -1,0 +1,128 @@
+// (N, C, S): a channel is N planes of S neighbouring values. A unit is a channel. An item is one vector of the aligned
+// window around one plane. A plane of odd extent shares its first and last vector with its neighbours: a reduction masks
+// their components, and an elementwise pass writes the vectors that *begin* in the plane.
+//
+// S is at least 4, so that a vector has values of at most two channels.
+
+#import lane_range
+
+// The four components of a vector share statistics and parameters.
+const COMPONENTS_SHARE = true;
+
+// The vectors of a plane are neighbours already: a lane needs no second column.
+const COLUMNS = 1u;
+
+fn lane_range(work: u32, lane: u32) -> LaneRange {
+    var range = unclipped_range(work, lane);
+    let span = params.geometry.span;
+    let plane = params.geometry.plane;
+    let channels = params.geometry.channels;
+    if OUTER {
+        // The last outer group may have fewer samples.
+        let rest = params.geometry.elements - range.outer * params.geometry.outer_values;
+        range.end = min(range.end, rest / (channels * plane) * span);
+    }
+    if MASKED && !OUTER && params.geometry.item_end - params.geometry.item_begin == span {
+        // The unit is one plane, and may lie outside of the bound window.
+        let begin = (params.geometry.item_begin / span * channels + range.unit) * plane;
+        let window_begin = params.geometry.vector_begin;
+        if (begin + plane + 3u) / 4u <= window_begin || begin / 4u >= params.geometry.vector_end {
+            range.end = 0u;
+        }
+    }
+    return range;
+}
+
+struct Cursor {
+    sample: u32,
+    // Vectors from the first of the window around the plane.
+    offset: u32,
+    // If planes are whole vectors: the vector, so that a step costs an addition, not a product.
+    vector: u32,
+}
+
+// Vectors from a plane to the next one of the same channel, if planes are whole vectors.
+fn plane_stride() -> u32 {
+    return params.geometry.channels * params.geometry.plane / 4u;
+}
+
+fn cursor_at(range: LaneRange) -> Cursor {
+    var sample = range.item / params.geometry.span;
+    if OUTER {
+        sample += range.outer * (params.geometry.outer_items / params.geometry.span);
+    }
+    let offset = range.item % params.geometry.span;
+    let vector = sample * plane_stride() + range.unit * params.geometry.plane / 4u + offset;
+    return Cursor(sample, offset, vector);
+}
+
+fn cursor_next(cursor: Cursor) -> Cursor {
+    let span = params.geometry.span;
+    let offset = cursor.offset + params.geometry.step_offset;
+    let step = params.geometry.step_offset + params.geometry.step_samples * plane_stride();
+    let wraps = offset >= span;
+    return Cursor(
+        cursor.sample + params.geometry.step_samples + u32(wraps),
+        offset - select(0u, span, wraps),
+        cursor.vector + select(step, step + plane_stride() - span, wraps),
+    );
+}
+
+fn place(range: LaneRange, cursor: Cursor, j: u32) -> Place {
+    if !MASKED {
+        return Place(cursor.vector, vec4(true), vec4(false), true);
+    }
+    let begin = (cursor.sample * params.geometry.channels + range.unit) * params.geometry.plane;
+    let end = begin + params.geometry.plane;
+    let vector = begin / 4u + cursor.offset;
+    let bound = vector >= params.geometry.vector_begin && vector < params.geometry.vector_end;
+    // Reductions read vectors that are not bound, too, and select them away.
+    let index = select(0u, vector - params.geometry.vector_begin, bound);
+    let element = 4u * vector + vec4(0u, 1u, 2u, 3u);
+    return Place(
+        index,
+        (element >= vec4(begin)) & (element < vec4(end)) & vec4(bound),
+        element >= vec4(end),
+        bound && element.x >= begin && element.x < end,
+    );
+}
+
+fn has_values(range: LaneRange, j: u32) -> bool {
+    return true;
+}
+
+fn statistics_of_unit(range: LaneRange) -> u32 {
+    if OUTER {
+        return range.outer * params.geometry.channels + range.unit;
+    }
+    return range.unit;
+}
+
+// The entry of a chunk that the lane's first component has: one for each statistic.
+fn partial_component(range: LaneRange, j: u32) -> u32 {
+    return statistics_of_unit(range);
+}
+
+fn statistics_index(range: LaneRange, j: u32) -> vec4<u32> {
+    return vec4(statistics_of_unit(range));
+}
+
+// Of the plane that follows in memory. Outer groups of several samples have two such planes, and take no elementwise
+// pass with masks.
+fn next_statistics_index(range: LaneRange, j: u32) -> vec4<u32> {
+    return vec4((statistics_of_unit(range) + 1u) % params.geometry.statistics);
+}
+
+fn parameter_index(range: LaneRange, j: u32) -> vec4<u32> {
+    if SAME_INDEX {
+        return statistics_index(range, j);
+    }
+    return vec4(range.unit % params.geometry.parameters);
+}
+
+fn next_parameter_index(range: LaneRange, j: u32) -> vec4<u32> {
+    if SAME_INDEX {
+        return next_statistics_index(range, j);
+    }
+    return vec4((range.unit + 1u) % params.geometry.parameters);
+}

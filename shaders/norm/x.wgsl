@@ -1,0 +1,8 @@
+// The input.
+
+#import element
+#bind read x: array<StorageVector>
+
+fn x_at(vector: u32) -> vec4<f32> {
+    return decode(x[vector]);
+}

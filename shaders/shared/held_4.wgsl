@@ -1,3 +1,0 @@
-// Vectors that a lane keeps in registers.
-
-const HELD = 4u;

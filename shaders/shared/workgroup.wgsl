@@ -1,2 +1,0 @@
-// Invocations in a workgroup: a power of two.
-override WORKGROUP: u32 = 64;

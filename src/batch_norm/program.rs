@@ -1,0 +1,275 @@
+//! The dispatches of training, evaluation and backward. Pure: no device is touched.
+
+use super::config::BatchNormConfig;
+use super::options::{BackwardOptions, EvalOptions, TrainOptions};
+use super::settings::MomentumSettings;
+use crate::dtype::Problem;
+use crate::error::PlanError;
+use crate::gpu::Caps;
+use crate::gpu::compose::{Source, sources};
+use crate::gpu::program::{Dispatch, Program};
+use crate::norm::field::{
+    AFFINE, DRESIDUAL, DX, DY, GRADS, OUTPUT, RESIDUAL, RUNNING, SAVED, X, Y,
+};
+use crate::norm::kernels::backward_normalize::Means;
+use crate::norm::kernels::finalize::{Combine, Finalized};
+use crate::norm::kernels::{
+    MOMENTS_FLOATS, SUMS_FLOATS, backward_frozen, backward_normalize, backward_reread,
+    backward_resident, backward_stats, finalize, forward_reread, forward_resident, normalize,
+    stats,
+};
+use crate::norm::options::{Destination, ParameterGradients};
+use crate::norm::partition::Over;
+use crate::norm::planner::{Decisions, Norm, Planner};
+use crate::norm::sources;
+use crate::norm::tuning::{Strategy, Tuning};
+use crate::norm::uniform;
+
+/// The files of `shaders/batch_norm`.
+const SOURCES: &[Source] = sources!("batch_norm": running_moved, settings_momentum);
+
+/// BatchNorm's kernels.
+pub static NORM: Norm = Norm {
+    name: "batch_norm",
+    sources: &[sources::SOURCES, SOURCES],
+    settings: "settings_momentum",
+};
+
+pub type Params = uniform::Params<MomentumSettings>;
+pub type BatchPlanner<'a> = Planner<'a, MomentumSettings>;
+
+/// The statistics that a plan normalizes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statistics {
+    /// The batch's own, which also move the running ones if `track`.
+    Batch {
+        /// Whether they move the running statistics.
+        track: bool,
+    },
+    /// The running ones, which nothing moves.
+    Frozen,
+    /// Those of a batch of which the tensor is a part.
+    Shared,
+}
+
+pub fn planner<'a>(
+    caps: &'a Caps,
+    problem: Problem,
+    config: &BatchNormConfig,
+    tuning: Tuning,
+    statistics: Statistics,
+) -> Result<BatchPlanner<'a>, PlanError> {
+    let shape = problem.shape;
+    config.check()?;
+    if shape.channels() != config.num_features {
+        return Err(PlanError::Channels {
+            expected: config.num_features,
+            got: shape.channels(),
+            shape,
+        });
+    }
+    match statistics {
+        Statistics::Batch { .. } => config.check_batch_statistics(shape)?,
+        Statistics::Frozen if !config.track_running_stats => {
+            return Err(PlanError::NoRunningStatistics);
+        }
+        Statistics::Frozen | Statistics::Shared => {}
+    }
+    let decisions = Decisions {
+        over: Over::Batch,
+        settings: MomentumSettings::new(config),
+        weight: config.weight,
+        bias: config.bias,
+        epilogue: config.epilogue,
+        tuning,
+    };
+    let mut planner = Planner::new(&NORM, caps, problem, decisions)?;
+    let moved = statistics == Statistics::Batch { track: true };
+    let running = if moved {
+        "running_moved"
+    } else {
+        "running_none"
+    };
+    planner.choose(("running", running));
+    planner.set("CUMULATIVE", config.momentum.is_none());
+    let frozen = statistics == Statistics::Frozen;
+    let stored = if frozen {
+        "stored_running"
+    } else {
+        "stored_saved"
+    };
+    planner.choose(("stored_statistics", stored));
+    // A channel is one unit, or a column of one.
+    planner.choose(("unit_gradients", "unit_gradients_final"));
+    Ok(planner)
+}
+
+/// Normalizes by the batch's own statistics, and saves them.
+pub fn train(
+    caps: &Caps,
+    problem: Problem,
+    config: &BatchNormConfig,
+    options: TrainOptions,
+) -> Result<Program<Params>, PlanError> {
+    let track = config.track_running_stats;
+    by_batch(caps, problem, config, options.tuning, track)
+}
+
+/// Normalizes by the running statistics, or by the batch's own if none are tracked.
+pub fn eval(
+    caps: &Caps,
+    problem: Problem,
+    config: &BatchNormConfig,
+    options: EvalOptions,
+) -> Result<Program<Params>, PlanError> {
+    let EvalOptions { y, tuning } = options;
+    if !config.track_running_stats {
+        if y == Destination::InPlace {
+            return Err(PlanError::Unsupported {
+                field: "y",
+                reason: "in place needs running statistics; those of the batch read x twice",
+            });
+        }
+        return by_batch(caps, problem, config, tuning, false);
+    }
+    let planner = planner(caps, problem, config, tuning, Statistics::Frozen)?;
+    let mut needs = vec![planner.activation(X), planner.statistics(RUNNING, 3)];
+    needs.extend((y == Destination::OutOfPlace).then(|| planner.activation(Y)));
+    needs.extend(config.epilogue.adds().then(|| planner.activation(RESIDUAL)));
+    needs.extend(planner.affine(AFFINE));
+    planner.program(elementwise(&planner, y), needs)
+}
+
+/// The elementwise forward dispatches, by statistics that are stored.
+pub fn elementwise(planner: &BatchPlanner<'_>, y: Destination) -> Vec<Dispatch<Params>> {
+    let windows = planner.windows().into_iter();
+    windows
+        .map(|params| normalize::dispatch(planner, y, params))
+        .collect()
+}
+
+fn by_batch(
+    caps: &Caps,
+    problem: Problem,
+    config: &BatchNormConfig,
+    tuning: Tuning,
+    track: bool,
+) -> Result<Program<Params>, PlanError> {
+    let statistics = Statistics::Batch { track };
+    let mut planner = planner(caps, problem, config, tuning, statistics)?;
+    let mut dispatches = Vec::new();
+    match planner.strategy(1)? {
+        // An empty batch has no statistics, and leaves the running ones alone.
+        _ if planner.is_empty() => {}
+        Strategy::Resident => dispatches.push(forward_resident::dispatch(&planner)),
+        Strategy::Reread => dispatches.push(forward_reread::dispatch(&planner)),
+        Strategy::Split => {
+            let (reduction, params) = planner.reduction(MOMENTS_FLOATS, stats::dispatch)?;
+            dispatches.extend(reduction);
+            dispatches.push(finalize::dispatch(
+                &planner,
+                Combine::Chunks,
+                Finalized::Statistics,
+                params,
+            ));
+            dispatches.extend(elementwise(&planner, Destination::OutOfPlace));
+        }
+    }
+    let mut needs = vec![
+        planner.activation(X),
+        planner.activation(Y),
+        planner.statistics(SAVED, 3),
+    ];
+    needs.extend(config.epilogue.adds().then(|| planner.activation(RESIDUAL)));
+    needs.extend(track.then(|| planner.statistics(RUNNING, 3)));
+    needs.extend(planner.affine(AFFINE));
+    planner.program(dispatches, needs)
+}
+
+/// The gradients of [`train`], or of [`eval`] by running statistics if frozen.
+pub fn backward(
+    caps: &Caps,
+    problem: Problem,
+    config: &BatchNormConfig,
+    options: BackwardOptions,
+) -> Result<Program<Params>, PlanError> {
+    let BackwardOptions {
+        frozen,
+        dx,
+        parameters,
+        tuning,
+    } = options;
+    let adds = config.epilogue.adds();
+    if dx.is_none() && parameters == ParameterGradients::Skip && !adds {
+        return Err(PlanError::Unsupported {
+            field: "dx and parameters",
+            reason: "no gradient is wanted; leave the backward pass out",
+        });
+    }
+    let statistics = if frozen {
+        Statistics::Frozen
+    } else {
+        Statistics::Batch { track: false }
+    };
+    let mut planner = planner(caps, problem, config, tuning, statistics)?;
+    let grads = planner.has_parameters() && parameters != ParameterGradients::Skip;
+    planner.set("PARAMETER_GRADIENTS", grads);
+    planner.set("ACCUMULATE", parameters == ParameterGradients::Accumulate);
+
+    // Running statistics do not couple the gradients of a channel, so that dx alone needs no sums. The pass that sums
+    // also writes the residual's gradient.
+    let coupled = dx.is_some() && !frozen && !planner.is_empty();
+    let sums = grads || coupled || adds;
+    // dx written while other lanes still read dy needs vectors that no two units share.
+    let at_once =
+        frozen && !adds && (dx != Some(Destination::InPlace) || !planner.partition.masked);
+    let mut dispatches = Vec::new();
+    match (dx, planner.strategy(2)?) {
+        (Some(dx), Strategy::Resident) if sums && !frozen && !adds && !planner.is_empty() => {
+            dispatches.push(backward_resident::dispatch(&planner, dx));
+        }
+        (Some(dx), Strategy::Reread) if sums && !frozen && !adds && !planner.is_empty() => {
+            dispatches.push(backward_reread::dispatch(&planner, dx));
+        }
+        _ => {
+            if sums {
+                planner.reserve_head(SUMS_FLOATS);
+                let dispatch = |planner: &BatchPlanner<'_>, params| match dx {
+                    Some(dx) if at_once => backward_frozen::dispatch(planner, dx, params),
+                    _ => backward_stats::dispatch(planner, params),
+                };
+                let (reduction, params) = planner.reduction(SUMS_FLOATS, dispatch)?;
+                dispatches.extend(reduction);
+                if grads || coupled {
+                    dispatches.push(finalize::dispatch(
+                        &planner,
+                        Combine::Chunks,
+                        Finalized::Gradients,
+                        params,
+                    ));
+                }
+            }
+            if let Some(dx) = dx.filter(|_| !(sums && at_once)) {
+                let means = if frozen { Means::None } else { Means::Scratch };
+                let windows = planner.windows().into_iter();
+                let normalize = |params| backward_normalize::dispatch(&planner, means, dx, params);
+                dispatches.extend(windows.map(normalize));
+            }
+        }
+    }
+    let mut needs = vec![planner.activation(X), planner.activation(DY)];
+    needs.extend(planner.affine(AFFINE));
+    needs.push(if frozen {
+        planner.statistics(RUNNING, 2)
+    } else {
+        planner.statistics(SAVED, 3)
+    });
+    needs.extend((dx == Some(Destination::OutOfPlace)).then(|| planner.activation(DX)));
+    if grads {
+        needs.extend(planner.affine(GRADS));
+    }
+    if adds {
+        needs.extend([planner.activation(OUTPUT), planner.activation(DRESIDUAL)]);
+    }
+    planner.program(dispatches, needs)
+}

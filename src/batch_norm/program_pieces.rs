@@ -1,0 +1,200 @@
+//! The dispatches of the pieces that BatchNorm is made of, each a program of its own. Pure, as `program`.
+
+use super::config::BatchNormConfig;
+use super::options::PieceOptions;
+use super::program::{BatchPlanner, Params, Statistics, elementwise, planner};
+use crate::dtype::Problem;
+use crate::error::PlanError;
+use crate::gpu::Caps;
+use crate::gpu::program::{Need, Program};
+use crate::norm::field::{
+    AFFINE, DRESIDUAL, DX, DY, MOMENTS, OUTPUT, PARTS, RESIDUAL, RUNNING, SAVED, SUMS, X, Y,
+};
+use crate::norm::kernels::backward_normalize::Means;
+use crate::norm::kernels::finalize::{Combine, Finalized};
+use crate::norm::kernels::{
+    MOMENTS_FLOATS, SUMS_FLOATS, add_sums, backward_normalize, backward_stats, finalize, stats,
+};
+use crate::norm::options::Destination;
+use crate::norm::partition::MAX_ROUNDS;
+use crate::norm::tuning::Tuning;
+use crate::shape::Shape;
+
+/// Rows of moments, and of sums.
+const MOMENT_ROWS: u64 = 4;
+const SUM_ROWS: u64 = 3;
+
+/// The moments of `x`, which do not depend on the parameters.
+pub fn stats(
+    caps: &Caps,
+    problem: Problem,
+    config: &BatchNormConfig,
+    options: PieceOptions,
+) -> Result<Program<Params>, PlanError> {
+    let mut planner = planner(caps, problem, config, options.tuning, Statistics::Shared)?;
+    let (mut dispatches, params) = planner.reduction(MOMENTS_FLOATS, stats::dispatch)?;
+    dispatches.push(finalize::dispatch(
+        &planner,
+        Combine::Chunks,
+        Finalized::Moments,
+        params,
+    ));
+    let needs = vec![
+        planner.activation(X),
+        planner.statistics(MOMENTS, MOMENT_ROWS),
+    ];
+    planner.program(dispatches, needs)
+}
+
+/// A planner of kernels that visit no values and read no parameters.
+fn without_values<'a>(
+    caps: &'a Caps,
+    config: &BatchNormConfig,
+    statistics: Statistics,
+) -> Result<BatchPlanner<'a>, PlanError> {
+    let nothing = Shape::nc(0, config.num_features).into();
+    planner(caps, nothing, config, Tuning::default(), statistics)
+}
+
+/// `parts` sets of `rows` rows, each beginning where the device can bind it, and the floats from one to the next.
+fn parts(caps: &Caps, planner: &BatchPlanner<'_>, rows: u64, parts: u32) -> (Need, u32) {
+    let part = planner.statistics(PARTS, rows);
+    let stride = caps.align(part.bytes);
+    let gaps = stride.saturating_mul(u64::from(parts.max(1)) - 1);
+    let bytes = if parts == 0 {
+        0
+    } else {
+        gaps.saturating_add(part.bytes)
+    };
+    let need = Need { bytes, ..part };
+    // No device has memory for a longer stride, and `program` returns that error.
+    (need, (stride / 4).try_into().unwrap_or(u32::MAX))
+}
+
+/// The moments of several parts become those of the whole.
+pub fn combine(
+    caps: &Caps,
+    config: &BatchNormConfig,
+    count: u32,
+) -> Result<Program<Params>, PlanError> {
+    let planner = without_values(caps, config, Statistics::Shared)?;
+    let (parts, stride) = parts(caps, &planner, MOMENT_ROWS, count);
+    let params = planner.combination(count.into(), planner.partition.statistics())?;
+    let params = BatchPlanner::with_parts(params, count, stride);
+    let dispatch = finalize::dispatch(&planner, Combine::Parts, Finalized::Moments, params);
+    let moments = planner.statistics(MOMENTS, MOMENT_ROWS);
+    planner.program(vec![dispatch], vec![parts, moments])
+}
+
+/// The moments of several parts become statistics.
+pub fn finalize(
+    caps: &Caps,
+    config: &BatchNormConfig,
+    count: u32,
+) -> Result<Program<Params>, PlanError> {
+    let track = config.track_running_stats;
+    let planner = without_values(caps, config, Statistics::Batch { track })?;
+    let (parts, stride) = parts(caps, &planner, MOMENT_ROWS, count);
+    let params = planner.combination(count.into(), planner.partition.statistics())?;
+    let params = BatchPlanner::with_parts(params, count, stride);
+    let dispatch = finalize::dispatch(&planner, Combine::Parts, Finalized::Statistics, params);
+    let mut needs = vec![parts, planner.statistics(SAVED, 3)];
+    needs.extend(track.then(|| planner.statistics(RUNNING, 3)));
+    planner.program(vec![dispatch], needs)
+}
+
+/// `y` by statistics that are saved.
+pub fn apply(
+    caps: &Caps,
+    problem: Problem,
+    config: &BatchNormConfig,
+    options: PieceOptions,
+) -> Result<Program<Params>, PlanError> {
+    let y = options.destination;
+    let planner = planner(caps, problem, config, options.tuning, Statistics::Shared)?;
+    let mut needs = vec![planner.activation(X), planner.statistics(SAVED, 3)];
+    needs.extend(planner.affine(AFFINE));
+    needs.extend((y == Destination::OutOfPlace).then(|| planner.activation(Y)));
+    needs.extend(config.epilogue.adds().then(|| planner.activation(RESIDUAL)));
+    planner.program(elementwise(&planner, y), needs)
+}
+
+/// The sums that the gradients need.
+pub fn backward_reduce(
+    caps: &Caps,
+    problem: Problem,
+    config: &BatchNormConfig,
+    options: PieceOptions,
+) -> Result<Program<Params>, PlanError> {
+    let mut planner = planner(caps, problem, config, options.tuning, Statistics::Shared)?;
+    let (mut dispatches, params) = planner.reduction(SUMS_FLOATS, backward_stats::dispatch)?;
+    dispatches.push(finalize::dispatch(
+        &planner,
+        Combine::Chunks,
+        Finalized::Sums,
+        params,
+    ));
+    let mut needs = vec![
+        planner.activation(X),
+        planner.activation(DY),
+        planner.statistics(SAVED, 3),
+        planner.statistics(SUMS, SUM_ROWS),
+    ];
+    needs.extend(planner.affine(AFFINE));
+    if config.epilogue.adds() {
+        needs.extend([planner.activation(OUTPUT), planner.activation(DRESIDUAL)]);
+    }
+    planner.program(dispatches, needs)
+}
+
+/// The sums of several parts become those of the whole.
+pub fn backward_combine(
+    caps: &Caps,
+    config: &BatchNormConfig,
+    count: u32,
+) -> Result<Program<Params>, PlanError> {
+    let planner = without_values(caps, config, Statistics::Shared)?;
+    if u64::from(count) > MAX_ROUNDS {
+        return Err(PlanError::Unsupported {
+            field: "parts",
+            reason: "are too many for one kernel to add; add some of them first",
+        });
+    }
+    let (parts, stride) = parts(caps, &planner, SUM_ROWS, count);
+    let params = planner.one_lane_each(SUM_ROWS as u32 * planner.partition.statistics());
+    let params = BatchPlanner::with_parts(params, count, stride);
+    let sums = planner.statistics(SUMS, SUM_ROWS);
+    planner.program(
+        vec![add_sums::dispatch(&planner, params)],
+        vec![parts, sums],
+    )
+}
+
+/// `dx` by sums that are known.
+pub fn backward_apply(
+    caps: &Caps,
+    problem: Problem,
+    config: &BatchNormConfig,
+    options: PieceOptions,
+) -> Result<Program<Params>, PlanError> {
+    let dx = options.destination;
+    let planner = planner(caps, problem, config, options.tuning, Statistics::Shared)?;
+    let windows = planner.windows().into_iter();
+    let dispatch = |params| backward_normalize::dispatch(&planner, Means::Sums, dx, params);
+    let dispatches = windows.map(dispatch).collect();
+    let mut needs = vec![
+        planner.activation(X),
+        planner.activation(DY),
+        planner.statistics(SAVED, 3),
+        planner.statistics(SUMS, SUM_ROWS),
+    ];
+    needs.extend(planner.affine(AFFINE));
+    needs.extend((dx == Destination::OutOfPlace).then(|| planner.activation(DX)));
+    needs.extend(
+        config
+            .epilogue
+            .adds()
+            .then(|| planner.activation(DRESIDUAL)),
+    );
+    planner.program(dispatches, needs)
+}

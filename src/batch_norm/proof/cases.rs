@@ -1,0 +1,213 @@
+//! What is tried: shapes, with every way to solve a problem on them.
+
+use super::case::BatchCase;
+use crate::batch_norm::config::BatchNormConfig;
+use crate::batch_norm::line::{Line, Pass};
+use crate::dtype::{Dtype, Problem};
+use crate::norm::options::{Destination, Epilogue, ParameterGradients};
+use crate::norm::proof::inputs::Fill;
+use crate::norm::proof::shapes::{
+    CPU_TILE, EXTENTS, GPU_TILES, Lottery, WIDE_EXTENTS, WIDE_TILE, WIDEST, product, shapes,
+};
+use crate::norm::tuning::{Strategy, Tuning};
+
+const OUT: Destination = Destination::OutOfPlace;
+const IN: Destination = Destination::InPlace;
+
+const fn backward(frozen: bool, dx: Option<Destination>, parameters: ParameterGradients) -> Pass {
+    Pass::Backward {
+        frozen,
+        dx,
+        parameters,
+    }
+}
+
+/// The first four are basic: every case is run. Of the others a sample is.
+const PASSES: [Pass; 21] = [
+    Pass::Train,
+    Pass::Eval(OUT),
+    Pass::backward(false),
+    Pass::backward(true),
+    Pass::Eval(IN),
+    backward(false, Some(IN), ParameterGradients::Accumulate),
+    backward(true, Some(IN), ParameterGradients::Accumulate),
+    backward(false, None, ParameterGradients::Overwrite),
+    backward(true, None, ParameterGradients::Accumulate),
+    backward(false, Some(OUT), ParameterGradients::Skip),
+    backward(true, Some(OUT), ParameterGradients::Skip),
+    Pass::Stats,
+    Pass::Combine(3),
+    Pass::Finalize(1),
+    Pass::Finalize(3),
+    Pass::Apply(OUT),
+    Pass::Apply(IN),
+    Pass::BackwardReduce,
+    Pass::BackwardCombine(3),
+    Pass::BackwardApply(OUT),
+    Pass::BackwardApply(IN),
+];
+
+/// How much is tried.
+#[derive(Clone, Copy, Debug)]
+struct Effort {
+    /// One in this many of the whole product of passes, storage types, epilogues, options and bindings.
+    product: u64,
+    /// One in this many of the basic cases with other options than the first.
+    options: u64,
+    /// How many of the tiles for GPUs each shape is tried with.
+    tiles: usize,
+}
+
+/// Whether the environment names one case, as a failing test prints it.
+pub fn alone() -> bool {
+    std::env::var_os("WGPU_NORM_LINE").is_some()
+}
+
+/// The case that the environment names.
+fn named() -> Option<Vec<BatchCase>> {
+    let line = std::env::var("WGPU_NORM_LINE").ok()?;
+    let case = BatchCase {
+        line: line.parse().unwrap_or_else(|error| panic!("{error}")),
+        fill: Fill::Noise,
+    };
+    Some(vec![case])
+}
+
+/// Every shape in both layouts, with every strategy, tile, pass, storage type and option that it can be had with.
+pub fn all_cases() -> Vec<BatchCase> {
+    cases_with(Effort {
+        product: 97,
+        options: 1,
+        tiles: 2,
+    })
+}
+
+/// As many of them as there is time to compile kernels for. Sorted by kernels.
+pub fn cases() -> Vec<BatchCase> {
+    let mut cases = cases_with(Effort {
+        product: 293,
+        options: 4,
+        tiles: 1,
+    });
+    cases.sort_by_cached_key(BatchCase::kernels);
+    cases
+}
+
+fn cases_with(effort: Effort) -> Vec<BatchCase> {
+    if let Some(named) = named() {
+        return named;
+    }
+    let mut cases = Vec::new();
+    let mut lottery = Lottery::default();
+    let narrow = shapes(&EXTENTS).into_iter().map(|shape| (shape, false));
+    let wide = shapes(&WIDE_EXTENTS).into_iter().map(|shape| (shape, true));
+    for (index, (shape, wide)) in narrow.chain(wide).enumerate() {
+        let config = BatchNormConfig::new(shape.channels());
+        let options = [
+            config,
+            config.bias(false).momentum(None),
+            config.weight(false).eps(1e-3).momentum(Some(0.3)),
+            config.affine(false).track_running_stats(false),
+            config.affine(false).eps(0.5),
+        ];
+        let typed_tunings = product(Dtype::ALL, &tunings(index, wide, effort));
+        for ((dtype, (tuning, as_gpu)), (pass, epilogue)) in
+            product(&typed_tunings, &product(&PASSES, Epilogue::ALL))
+        {
+            for (config, max_binding) in product(&options, &[None, Some(1024)]) {
+                // Drivers have been seen to stumble over wide kernels of every storage type.
+                let typed = shape == WIDEST && tuning.strategy == Some(Strategy::Split);
+                let plain = (dtype == Dtype::F32 || typed) && epilogue == Epilogue::Identity;
+                let often = (config == options[0] || lottery.one_in(effort.options))
+                    && (max_binding.is_none() || lottery.one_in(4));
+                let basic = PASSES[..4].contains(&pass);
+                if (plain && basic && often) || lottery.one_in(effort.product) {
+                    let problem = Problem::new(shape, dtype);
+                    let mut line = Line::new(problem, &config.epilogue(epilogue), pass);
+                    line.common = line
+                        .common
+                        .tuning(tuning)
+                        .as_gpu(as_gpu)
+                        .max_binding(max_binding);
+                    let fill = Fill::Noise;
+                    cases.push(BatchCase { line, fill });
+                }
+            }
+        }
+    }
+    cases
+}
+
+/// The tunings that are forced on the shape of an index, and whether as for a GPU: every strategy on several tiles, and what
+/// a plan for a GPU chooses by itself.
+fn tunings(index: usize, wide: bool, effort: Effort) -> Vec<(Tuning, bool)> {
+    let mut tiles = vec![(if wide { WIDE_TILE } else { CPU_TILE }, false)];
+    if !wide {
+        let by_turns = (0..effort.tiles).map(|turn| GPU_TILES[(index / 2 + turn) % 2]);
+        tiles.extend(by_turns.map(|tile| (tile, true)));
+    }
+    let mut tunings = vec![(Tuning::default(), true)];
+    for (strategy, (tile, as_gpu)) in product(Strategy::ALL, &tiles) {
+        let tuning = Tuning::default().strategy(Some(strategy)).tile(Some(tile));
+        tunings.push((tuning, as_gpu));
+    }
+    tunings
+}
+
+/// Cases whose answer f32 has without rounding. Sorted by kernels.
+pub fn exact_cases() -> Vec<BatchCase> {
+    if let Some(named) = named() {
+        return named;
+    }
+    let mut cases = Vec::new();
+    // Lanes, teams and chunks take 1, 2, 4 or 8 values each, so that no mean has a remainder.
+    let integers = shapes(&[
+        "n4c4",
+        "n64c8",
+        "n2c12",
+        "n4c4h4w4",
+        "n1c4h8w8",
+        "n4c4h1w16",
+    ]);
+    let integers = integers.into_iter().map(|shape| (shape, Fill::Integers));
+    let constant = shapes(&EXTENTS)
+        .into_iter()
+        .map(|shape| (shape, Fill::Constant));
+    let passes = [
+        Pass::Train,
+        Pass::Stats,
+        Pass::backward(false),
+        Pass::BackwardReduce,
+    ];
+    for (index, (shape, fill)) in integers.chain(constant).enumerate() {
+        let config = BatchNormConfig::new(shape.channels());
+        let effort = Effort {
+            product: 1,
+            options: 1,
+            tiles: 1,
+        };
+        // Tiles for processors and for GPUs take turns. Small integers are the same in all storage types.
+        let problem = Problem::new(shape, Dtype::F32);
+        let tunings = tunings(index, false, effort).into_iter();
+        let tunings: Vec<_> = tunings
+            .filter(|(_, gpu)| *gpu == (index / 2 % 2 == 0))
+            .collect();
+        for ((tuning, as_gpu), pass) in product(&tunings, &passes) {
+            let mut line = Line::new(problem, &config, pass);
+            line.common = line.common.tuning(tuning).as_gpu(as_gpu);
+            cases.push(BatchCase { line, fill });
+        }
+    }
+    cases.sort_by_cached_key(BatchCase::kernels);
+    cases
+}
+
+#[test]
+fn a_line_reads_back() {
+    for case in all_cases() {
+        let line: Line = case.to_string().parse().unwrap();
+        assert_eq!(line, case.line);
+    }
+    assert!("n2c3 train in-place".parse::<Line>().is_err());
+    assert!("n2c3 gelu".parse::<Line>().is_err());
+}

@@ -1,0 +1,88 @@
+//! The passes of BatchNorm that a tuner chooses for.
+
+use super::config::BatchNormConfig;
+use super::options::{BackwardOptions, EvalOptions, TrainOptions};
+use super::program;
+use crate::dtype::Problem;
+use crate::error::Error;
+use crate::norm::tuner::Tuner;
+use crate::norm::tuning::Tuning;
+
+/// A pass of a configuration, by all that its dispatches depend on. They are the same for every `eps` and `momentum`.
+fn pass(name: &str, config: &BatchNormConfig) -> String {
+    let BatchNormConfig {
+        num_features: _,
+        eps: _,
+        momentum,
+        weight,
+        bias,
+        track_running_stats,
+        epilogue,
+    } = config;
+    let word = |present: &bool, word| if *present { word } else { "" };
+    format!(
+        "{}.{name} {epilogue}{}{}{}{}",
+        program::NORM.name,
+        word(weight, " weight"),
+        word(bias, " bias"),
+        word(track_running_stats, " tracks"),
+        word(&momentum.is_none(), " cumulative"),
+    )
+}
+
+impl Tuner {
+    /// The choice for a [`TrainPlan`](super::TrainPlan).
+    ///
+    /// # Errors
+    /// [`PlanError`](crate::PlanError) for a problem that has no plan, [`GpuError`](crate::GpuError) for a device that
+    /// fails, and [`TuneError::File`](crate::TuneError::File) if the choice cannot be written to the file.
+    pub fn train(
+        &mut self,
+        problem: impl Into<Problem>,
+        config: &BatchNormConfig,
+    ) -> Result<Tuning, Error> {
+        let problem = problem.into();
+        self.choose(&pass("train", config), problem, |caps, tuning| {
+            program::train(caps, problem, config, TrainOptions { tuning })
+        })
+    }
+
+    /// The choice for an [`EvalPlan`](super::EvalPlan) with these options, whose own tuning it ignores.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train).
+    pub fn eval(
+        &mut self,
+        problem: impl Into<Problem>,
+        config: &BatchNormConfig,
+        options: EvalOptions,
+    ) -> Result<Tuning, Error> {
+        let problem = problem.into();
+        let name = format!("eval {}", options.y);
+        self.choose(&pass(&name, config), problem, |caps, tuning| {
+            program::eval(caps, problem, config, EvalOptions { tuning, ..options })
+        })
+    }
+
+    /// The choice for a [`BackwardPlan`](super::BackwardPlan) with these options, whose own tuning it ignores.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train).
+    pub fn backward(
+        &mut self,
+        problem: impl Into<Problem>,
+        config: &BatchNormConfig,
+        options: BackwardOptions,
+    ) -> Result<Tuning, Error> {
+        let problem = problem.into();
+        let name = format!(
+            "backward{} dx {} parameters {}",
+            if options.frozen { " frozen" } else { "" },
+            options.dx.map_or("none", |dx| dx.name()),
+            options.parameters
+        );
+        self.choose(&pass(&name, config), problem, |caps, tuning| {
+            program::backward(caps, problem, config, BackwardOptions { tuning, ..options })
+        })
+    }
+}

@@ -1,0 +1,96 @@
+//! The configuration of an InstanceNorm, in torch's words.
+
+use crate::error::PlanError;
+use crate::norm::options::{Epilogue, setters};
+use crate::norm::rows::{AffineRows, SavedRows};
+use crate::shape::Shape;
+
+/// The configuration of an InstanceNorm layer, with torch's names and defaults.
+///
+/// ```
+/// use wgpu_norm::InstanceNormConfig;
+/// let config = InstanceNormConfig::new(64).affine(true).eps(1e-3);
+/// assert_eq!(config.num_features, 64);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct InstanceNormConfig {
+    /// `C`, the number of channels.
+    pub num_features: usize,
+    /// Added to the variance, inside the root. Default 1e-5.
+    pub eps: f32,
+    /// Whether the output is scaled by a learned weight. Default false.
+    pub weight: bool,
+    /// Whether a learned bias is added. Default false.
+    pub bias: bool,
+    /// What follows the normalization in the same pass. Default nothing.
+    pub epilogue: Epilogue,
+}
+
+setters!(InstanceNormConfig: eps: f32, weight: bool, bias: bool, epilogue: Epilogue);
+
+impl InstanceNormConfig {
+    /// torch's defaults for `num_features` channels.
+    pub const fn new(num_features: usize) -> Self {
+        Self {
+            num_features,
+            eps: 1e-5,
+            weight: false,
+            bias: false,
+            epilogue: Epilogue::Identity,
+        }
+    }
+
+    /// Sets both [`weight`](Self::weight) and [`bias`](Self::bias).
+    pub const fn affine(self, affine: bool) -> Self {
+        self.weight(affine).bias(affine)
+    }
+
+    /// The rows of the buffer `affine`, and of `grads`.
+    pub fn affine_rows(&self) -> AffineRows {
+        AffineRows::new(self.num_features, self.weight, self.bias)
+    }
+
+    /// The rows of the buffer `saved` for a batch of this many samples: `N * C` statistics, those of one sample after the
+    /// other.
+    pub fn saved_rows(&self, samples: usize) -> SavedRows {
+        SavedRows::new(self.num_features.saturating_mul(samples))
+    }
+
+    /// A new layer's buffer `affine`: weights 1, biases 0, of those that the configuration has.
+    pub fn initial_affine(&self) -> Vec<f32> {
+        let row = |present, value| {
+            std::iter::repeat_n(value, if present { self.num_features } else { 0 })
+        };
+        row(self.weight, 1.0).chain(row(self.bias, 0.0)).collect()
+    }
+
+    /// Checks what does not depend on a shape.
+    pub(crate) fn check(&self) -> Result<(), PlanError> {
+        if self.num_features == 0 {
+            return Err(PlanError::ZeroChannels);
+        }
+        match self.eps > 0.0 && self.eps.is_finite() {
+            true => Ok(()),
+            false => Err(PlanError::Eps {
+                eps: self.eps,
+                needed: "positive",
+            }),
+        }
+    }
+
+    /// Checks that the shape's instances can be normalized by their own statistics.
+    pub(crate) fn check_shape(&self, shape: Shape) -> Result<(), PlanError> {
+        if shape.channels() != self.num_features {
+            return Err(PlanError::Channels {
+                expected: self.num_features,
+                got: shape.channels(),
+                shape,
+            });
+        }
+        match shape.plane() {
+            Some(1) => Err(PlanError::TooFewSpatialValues { shape }),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The layer: parameters, forward and backward.
+
+use super::config::InstanceNormConfig;
+use super::options::BackwardOptions;
+use super::plans::{BackwardBuffers, BackwardPlan, ForwardBuffers, ForwardPlan};
+use crate::error::Error;
+use crate::gpu::{Gpu, Tensor};
+use crate::norm::layer::{
+    BackwardError, Gradients, Input, LayerId, Parameters, Saved, Wanted, like, submit,
+};
+use crate::norm::options::Destination;
+use crate::norm::tuning::Tuning;
+
+/// An InstanceNorm layer on a device.
+///
+/// Each call is one submission, allocates its results and waits for nothing.
+///
+/// ```no_run
+/// # use wgpu_norm::{Gpu, InstanceNormConfig, Shape};
+/// let gpu = Gpu::open()?;
+/// let norm = InstanceNormConfig::new(1).affine(true).build(&gpu)?;
+/// let x = gpu.tensor(Shape::nchw(2, 1, 1, 3), &[1.0, 2.0, 3.0, 10.0, 20.0, 30.0])?;
+/// let (y, saved) = norm.train(&x)?;
+/// let gradients = norm.backward(saved, &y)?;
+/// println!("{:?} {:?}", gradients.dx.read()?, gradients.weight()?);
+/// # Ok::<(), wgpu_norm::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct InstanceNorm {
+    gpu: Gpu,
+    config: InstanceNormConfig,
+    id: LayerId,
+    parameters: Parameters,
+}
+
+impl InstanceNormConfig {
+    /// Makes the layer: weight one, bias zero.
+    ///
+    /// # Errors
+    /// [`PlanError`](crate::PlanError) for a configuration that fits no shape; [`GpuError`](crate::GpuError).
+    pub fn build(self, gpu: &Gpu) -> Result<InstanceNorm, Error> {
+        self.check()?;
+        Ok(InstanceNorm {
+            gpu: gpu.clone(),
+            config: self,
+            id: LayerId::new(),
+            parameters: Parameters::new(gpu, self.affine_rows(), || self.initial_affine())?,
+        })
+    }
+}
+
+impl InstanceNorm {
+    /// The configuration that the layer was made with.
+    pub fn config(&self) -> &InstanceNormConfig {
+        &self.config
+    }
+
+    /// The device of the layer.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// The parameters on the device: the f32 rows `[weight: C] [bias: C]` of those that the layer has
+    /// ([`InstanceNormConfig::affine_rows`]), for an optimizer's kernel. `None` for a layer without parameters.
+    pub fn affine_buffer(&self) -> Option<&wgpu::Buffer> {
+        self.parameters.buffer()
+    }
+
+    /// Replaces the weight.
+    ///
+    /// # Errors
+    /// [`TensorError::State`](crate::TensorError::State) if the layer has no weight, or for another number of values.
+    pub fn set_weight(&mut self, values: &[f32]) -> Result<(), Error> {
+        self.parameters.set_weight(values)
+    }
+
+    /// Replaces the bias.
+    ///
+    /// # Errors
+    /// As [`set_weight`](Self::set_weight).
+    pub fn set_bias(&mut self, values: &[f32]) -> Result<(), Error> {
+        self.parameters.set_bias(values)
+    }
+
+    /// Reads the weight, `C` values; `None` if the layer has none. Waits for the device.
+    ///
+    /// # Errors
+    /// [`GpuError`](crate::GpuError) if the device fails.
+    pub fn weight(&self) -> Result<Option<Vec<f32>>, Error> {
+        self.parameters.weight()
+    }
+
+    /// Reads the bias, `C` values; `None` if the layer has none. Waits for the device.
+    ///
+    /// # Errors
+    /// [`GpuError`](crate::GpuError) if the device fails.
+    pub fn bias(&self) -> Result<Option<Vec<f32>>, Error> {
+        self.parameters.bias()
+    }
+
+    /// Forward, with what backward needs: `(y, saved)`.
+    ///
+    /// # Errors
+    /// [`PlanError`](crate::PlanError) for a shape that the layer cannot normalize, [`TensorError`](crate::TensorError) for a
+    /// tensor of another device or a residual that does not fit, [`GpuError`](crate::GpuError).
+    pub fn train<'a>(&self, input: impl Into<Input<'a>>) -> Result<(Tensor, Saved), Error> {
+        let input = input.into();
+        input.check(&self.gpu, self.config.epilogue)?;
+        let x = input.x;
+        let plan = ForwardPlan::new(self.gpu.kernels(), x.problem(), &self.config)?;
+        let y = like(x)?;
+        let statistics = self.gpu.state_buffer("saved", plan.saved_bytes())?;
+        let scratch = self.gpu.state_buffer("scratch", plan.scratch_bytes())?;
+        let step = plan.bind(
+            &ForwardBuffers::new(x.slice(), y.slice(), statistics.slice(..))
+                .affine(self.parameters.slice())
+                .residual(input.residual_slice())
+                .scratch(scratch.slice(..)),
+        )?;
+        submit(&self.gpu, |encoder| step.encode(encoder));
+        let saved = Saved::new(self.id, self.config.epilogue, x, &y, statistics, false);
+        Ok((y, saved))
+    }
+
+    /// Forward outside training: the same output.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train).
+    pub fn eval<'a>(&self, input: impl Into<Input<'a>>) -> Result<Tensor, Error> {
+        Ok(self.train(input)?.0)
+    }
+
+    /// The gradients of the forward pass that left `saved`, given the gradient `dy` of its output, by the weight as it is
+    /// now.
+    ///
+    /// # Errors
+    /// [`BackwardError`], which gives `saved` back, with [`TensorError`](crate::TensorError) for a `saved` of another layer
+    /// or a `dy` of another shape, storage type or device, or with [`GpuError`](crate::GpuError). It converts to
+    /// [`Error`].
+    pub fn backward(&self, saved: Saved, dy: &Tensor) -> Result<Gradients, BackwardError> {
+        let gradients = self.backward_with(saved, dy, Wanted::default())?;
+        // dx was wanted, so that it is there.
+        Ok(gradients.with_dx(|dx| dx.unwrap_or_else(|| dy.clone())))
+    }
+
+    /// As [`backward`](Self::backward), with a choice of gradients.
+    ///
+    /// # Errors
+    /// As [`backward`](Self::backward), and [`PlanError::Unsupported`](crate::PlanError::Unsupported) if no gradient is
+    /// wanted.
+    pub fn backward_with(
+        &self,
+        saved: Saved,
+        dy: &Tensor,
+        wanted: Wanted<'_>,
+    ) -> Result<Gradients<Option<Tensor>>, BackwardError> {
+        self.try_backward(&saved, dy, wanted)
+            .map_err(|error| saved.refused(error))
+    }
+
+    fn try_backward(
+        &self,
+        saved: &Saved,
+        dy: &Tensor,
+        wanted: Wanted<'_>,
+    ) -> Result<Gradients<Option<Tensor>>, Error> {
+        saved.check(self.id, &self.gpu, dy)?;
+        let options = BackwardOptions {
+            dx: wanted.dx,
+            parameters: wanted.parameter_gradients(),
+            tuning: Tuning::default(),
+        };
+        let (kernels, problem) = (self.gpu.kernels(), saved.x.problem());
+        let plan = BackwardPlan::with_options(kernels, problem, &self.config, options)?;
+        let rows = self.config.affine_rows();
+        let gradients = wanted.allocate(saved, dy, rows, plan.grads_bytes())?;
+        let out_of_place = wanted.dx == Some(Destination::OutOfPlace);
+        let dx = gradients.dx.as_ref().filter(|_| out_of_place);
+        let scratch = self.gpu.state_buffer("scratch", plan.scratch_bytes())?;
+        let step = plan.bind(
+            &BackwardBuffers::new(saved.x.slice(), dy.slice(), saved.statistics.slice(..))
+                .dx(dx.map(Tensor::slice))
+                .affine(self.parameters.slice())
+                .grads(gradients.buffer().map(|buffer| buffer.slice(..)))
+                .output(saved.y.as_ref().map(Tensor::slice))
+                .dresidual(gradients.dresidual.as_ref().map(Tensor::slice))
+                .scratch(scratch.slice(..)),
+        )?;
+        submit(&self.gpu, |encoder| step.encode(encoder));
+        Ok(gradients)
+    }
+}

@@ -1,0 +1,28 @@
+//! Instance normalization: each channel of each sample by its own statistics, in training and outside of it.
+//!
+//! [`InstanceNorm`] is the layer; below it are plans, for callers with buffers and an encoder of their own. It has torch's
+//! names and defaults: neither weight nor bias unless asked for. It keeps no running statistics.
+
+mod config;
+mod layer;
+mod line;
+mod options;
+mod plans;
+mod program;
+
+#[cfg(test)]
+mod proof;
+
+pub use crate::gpu::Step;
+pub use crate::norm::layer::{BackwardError, Gradients, Input, Saved, Wanted};
+pub use crate::norm::line::Common;
+pub use crate::norm::options::{Destination, Epilogue, ParameterGradients};
+pub use crate::norm::plan::Plan;
+pub use crate::norm::rows::{AffineRows, SavedRows};
+pub use crate::norm::tile::Tile;
+pub use crate::norm::tuning::{Strategy, Tuning};
+pub use config::InstanceNormConfig;
+pub use layer::InstanceNorm;
+pub use line::{Line, Pass};
+pub use options::{BackwardOptions, ForwardOptions};
+pub use plans::{Backward, BackwardBuffers, BackwardPlan, Forward, ForwardBuffers, ForwardPlan};

@@ -1,0 +1,60 @@
+//! The plans of whole passes.
+
+use super::config::InstanceNormConfig;
+use super::options::{BackwardOptions, ForwardOptions};
+use super::program;
+use crate::norm::plan::{Plan, buffers, constructors};
+
+/// Forward, in training and outside of it: normalizes each channel of each sample, and saves the statistics for backward.
+pub type ForwardPlan = Plan<Forward>;
+
+buffers! {
+    /// The caller's memory for a [`ForwardPlan`].
+    ForwardBuffers of Forward, "instance_norm forward";
+    /// Input, in memory order, of the problem's storage type.
+    x: X,
+    /// Output, of the input's shape. Written, with the padding up to a whole vector of four values.
+    y: Y,
+    /// f32 rows `[mean: N C] [inv_std: N C] [mean_low: N C]` ([`InstanceNormConfig::saved_rows`]), for backward. Written.
+    saved: SAVED,
+    ;
+    /// f32 rows `[weight: C] [bias: C]` of those that the configuration has; `None` if it has neither.
+    affine: AFFINE,
+    /// The tensor that the epilogue adds, of the input's shape; `None` if it adds nothing.
+    residual: RESIDUAL,
+    /// Memory whose content ends with a step, so that steps in one encoder may share it. `None` if `scratch_bytes` is 0.
+    scratch: SCRATCH,
+}
+
+constructors!(ForwardPlan: InstanceNormConfig, ForwardOptions, program::forward);
+
+/// Backward: the gradients of input, weight and bias.
+pub type BackwardPlan = Plan<Backward>;
+
+buffers! {
+    /// The caller's memory for a [`BackwardPlan`].
+    BackwardBuffers of Backward, "instance_norm backward";
+    /// The input of the forward pass.
+    x: X,
+    /// The gradient of the output, of the input's shape. Overwritten by dx if that goes in place.
+    dy: DY,
+    /// [`ForwardBuffers::saved`] of the forward pass.
+    saved: SAVED,
+    ;
+    /// The gradient of the input. Written, with the padding up to a whole vector of four values. `None` if it is not wanted
+    /// or goes over `dy`.
+    dx: DX,
+    /// See [`ForwardBuffers::affine`].
+    affine: AFFINE,
+    /// f32 rows `[dweight: C] [dbias: C]` of those that the configuration has. Overwritten or added to; `None` if they are
+    /// not wanted.
+    grads: GRADS,
+    /// The output of the forward pass if the epilogue adds; else `None`.
+    output: OUTPUT,
+    /// The gradient of the residual if the epilogue adds; else `None`. Written.
+    dresidual: DRESIDUAL,
+    /// See [`ForwardBuffers::scratch`].
+    scratch: SCRATCH,
+}
+
+constructors!(BackwardPlan: InstanceNormConfig, BackwardOptions, program::backward);

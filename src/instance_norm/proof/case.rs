@@ -1,0 +1,210 @@
+//! One case of InstanceNorm, and its right answer.
+
+use std::fmt;
+
+use crate::error::PlanError;
+use crate::gpu::Caps;
+use crate::gpu::program::{Field, Program};
+use crate::instance_norm::line::{Line, Pass};
+use crate::instance_norm::program::Params;
+use crate::norm::field::{AFFINE, DRESIDUAL, DX, DY, GRADS, OUTPUT, RESIDUAL, SAVED, X, Y};
+use crate::norm::options::{Destination, ParameterGradients};
+use crate::norm::proof::inputs::{Fill, Inputs, Storage, f32_bound, round};
+use crate::norm::proof::{self, Case};
+use crate::norm::twin::MoveRunning;
+use crate::norm::twin::memory::Memory;
+use crate::norm::uniform::EpsSettings;
+use crate::reference::compare::Bound;
+use crate::reference::instance_norm as oracle;
+
+/// A problem line.
+#[derive(Clone, Copy, Debug)]
+pub struct InstanceCase {
+    pub line: Line,
+}
+
+impl fmt::Display for InstanceCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.line.fmt(f)
+    }
+}
+
+impl InstanceCase {
+    /// The kernels of the program, to sort by.
+    pub fn kernels(&self) -> String {
+        proof::kernels_of(self)
+    }
+
+    fn inputs(&self) -> Inputs {
+        let config = &self.line.config;
+        Inputs {
+            problem: self.line.common.problem,
+            epilogue: config.epilogue,
+            weight: config.weight,
+            bias: config.bias,
+            fill: Fill::Noise,
+        }
+    }
+
+    fn forward(&self) -> oracle::Forward {
+        let inputs = self.inputs();
+        let (weight, bias) = (inputs.weight(), inputs.bias());
+        oracle::forward(
+            inputs.problem.shape,
+            &inputs.x(),
+            weight.as_deref(),
+            bias.as_deref(),
+            self.line.config.eps.into(),
+        )
+    }
+
+    /// The values that the epilogue's ReLU is applied to, or without one the output.
+    fn before_relu(&self) -> Vec<f64> {
+        let inputs = self.inputs();
+        let mut y = self.forward().y;
+        if inputs.epilogue.adds() {
+            y.iter_mut()
+                .zip(inputs.residual())
+                .for_each(|(y, residual)| *y += residual);
+        }
+        y
+    }
+
+    fn incoming(&self) -> Vec<f64> {
+        self.inputs().incoming(&self.before_relu())
+    }
+
+    fn largest_inv_std(&self) -> f64 {
+        self.forward().inv_std.into_iter().fold(1.0, f64::max)
+    }
+
+    fn values_per_channel(&self) -> f64 {
+        let shape = self.line.common.problem.shape;
+        shape.values_per_channel().expect("a small shape") as f64
+    }
+}
+
+impl Case for InstanceCase {
+    type Settings = EpsSettings;
+
+    const MOVE_RUNNING: MoveRunning<EpsSettings> = |_, _, _, _| {};
+
+    fn storage(&self) -> Storage {
+        Storage {
+            dtype: self.line.common.problem.dtype,
+            counters: 0,
+        }
+    }
+
+    fn program(&self, caps: &Caps) -> Option<Program<Params>> {
+        match self.line.program(caps) {
+            Ok(program) => Some(program),
+            Err(
+                PlanError::Strategy { .. }
+                | PlanError::Unsupported { .. }
+                // Statistics larger than the small binding.
+                | PlanError::Limit { .. },
+            ) => None,
+            Err(error) => panic!("{self}: {error}"),
+        }
+    }
+
+    fn memory(&self, program: &Program<Params>) -> Memory {
+        let inputs = self.inputs();
+        let accumulates = matches!(
+            self.line.pass,
+            Pass::Backward {
+                parameters: ParameterGradients::Accumulate,
+                ..
+            }
+        );
+        let mut memory = Memory::default();
+        for need in &program.needs {
+            let values = match need.field {
+                X => inputs.x(),
+                DY => inputs.dy(&self.before_relu()),
+                RESIDUAL => inputs.residual(),
+                OUTPUT => {
+                    let output = inputs.output(self.before_relu()).into_iter();
+                    output.map(|y| inputs.stored(y)).collect()
+                }
+                AFFINE => inputs.affine(),
+                GRADS if accumulates => inputs.accumulated(),
+                SAVED if self.line.pass != Pass::Forward => {
+                    let forward = self.forward();
+                    let means = forward.mean.iter();
+                    let low = means.clone().map(|&mean| mean - round(mean)).collect();
+                    let mean = means.map(|&mean| round(mean)).collect();
+                    [mean, forward.inv_std, low].concat()
+                }
+                field if field.is_activation() => vec![f64::NAN; inputs.elements()],
+                _ => vec![f64::NAN; need.bytes as usize / 4],
+            };
+            memory.insert(need.field, values);
+        }
+        memory
+    }
+
+    fn expected(&self) -> Vec<(Field, Vec<f64>)> {
+        let inputs = self.inputs();
+        let Pass::Backward { dx, parameters } = self.line.pass else {
+            let forward = self.forward();
+            let low = vec![0.0; forward.mean.len()];
+            let saved = [forward.mean, forward.inv_std, low].concat();
+            return vec![(SAVED, saved), (Y, inputs.output(self.before_relu()))];
+        };
+        let g = self.incoming();
+        let weight = inputs.weight();
+        let eps = self.line.config.eps.into();
+        let shape = inputs.problem.shape;
+        let gradients = oracle::backward(shape, &inputs.x(), &g, weight.as_deref(), eps);
+        let rows = [
+            inputs.weight.then_some(gradients.dweight),
+            inputs.bias.then_some(gradients.dbias),
+        ];
+        let mut grads: Vec<f64> = rows.into_iter().flatten().flatten().collect();
+        if parameters == ParameterGradients::Accumulate {
+            grads
+                .iter_mut()
+                .zip(inputs.accumulated())
+                .for_each(|(g, before)| *g += before);
+        }
+        let place = |dx| match dx {
+            Destination::OutOfPlace => DX,
+            Destination::InPlace => DY,
+        };
+        let mut expected = Vec::new();
+        expected.extend(dx.map(|dx| (place(dx), gradients.dx)));
+        if parameters != ParameterGradients::Skip && !grads.is_empty() {
+            expected.push((GRADS, grads));
+        }
+        if inputs.epilogue.adds() {
+            expected.push((DRESIDUAL, g));
+        }
+        expected
+    }
+
+    fn bound(&self, field: Field) -> Bound {
+        let ulp = f64::from(f32::EPSILON);
+        let dy_is_dx = matches!(
+            self.line.pass,
+            Pass::Backward {
+                dx: Some(Destination::InPlace),
+                ..
+            }
+        );
+        let exact = match field {
+            DX => Bound::new(32.0 * ulp, 32.0 * ulp * self.largest_inv_std()),
+            DY if dy_is_dx => Bound::new(32.0 * ulp, 32.0 * ulp * self.largest_inv_std()),
+            X | DY | AFFINE | RESIDUAL | DRESIDUAL | OUTPUT => return Bound::EXACT,
+            Y | SAVED => Bound::new(16.0 * ulp, 16.0 * ulp),
+            // GRADS, and partial results.
+            _ => Bound::new(16.0 * ulp, 16.0 * ulp * self.values_per_channel()),
+        };
+        f32_bound(field, self.storage().dtype, exact)
+    }
+
+    fn amplification(&self) -> f64 {
+        self.largest_inv_std().max(self.values_per_channel())
+    }
+}

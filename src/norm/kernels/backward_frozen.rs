@@ -1,0 +1,39 @@
+//! `backward_frozen.wgsl`: dx by constant statistics, and the sums of one chunk of one unit.
+
+use crate::gpu::program::Dispatch;
+use crate::norm::options::Destination;
+use crate::norm::planner::Planner;
+use crate::norm::uniform::{Params, Settings};
+
+pub fn dispatch<S: Settings>(
+    planner: &Planner<'_, S>,
+    dx: Destination,
+    params: Params<S>,
+) -> Dispatch<Params<S>> {
+    let [incoming, epilogue] = planner.epilogue.backward();
+    let choices = [
+        super::SUMS,
+        planner.partition.exchange(),
+        dx.dx(),
+        incoming,
+        epilogue,
+    ];
+    planner.dispatch("backward_frozen", &choices, &[], params)
+}
+
+#[cfg(test)]
+pub fn twin<S: Settings>(run: &mut crate::norm::twin::Run<'_, S>) {
+    for work in 0..run.groups() {
+        let lanes = run.lanes(work);
+        let sums = lanes
+            .iter()
+            .map(|range| run.accumulate_sums(range))
+            .collect();
+        run.store_partials(work, sums);
+        for range in lanes {
+            run.backward_apply(&range, |run, _, indices| {
+                run.stored_backward_coefficients(indices)
+            });
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What a forward pass leaves for backward.
+
+use super::{LayerId, check_alike, check_device};
+use crate::error::{Error, TensorError};
+use crate::gpu::{Gpu, Tensor};
+use crate::norm::options::Epilogue;
+
+/// What a forward pass leaves for its backward pass, which consumes it. It holds the input, which must not be overwritten in
+/// between, the statistics, and with an epilogue that adds the output.
+#[derive(Debug)]
+#[must_use = "backward needs it; use eval if there is no backward"]
+pub struct Saved {
+    layer: LayerId,
+    pub(crate) x: Tensor,
+    /// The output, if backward reads it.
+    pub(crate) y: Option<Tensor>,
+    pub(crate) statistics: wgpu::Buffer,
+    pub(crate) frozen: bool,
+}
+
+impl Saved {
+    pub(crate) fn new(
+        layer: LayerId,
+        epilogue: Epilogue,
+        x: &Tensor,
+        y: &Tensor,
+        statistics: wgpu::Buffer,
+        frozen: bool,
+    ) -> Self {
+        Self {
+            layer,
+            x: x.clone(),
+            y: epilogue.adds().then(|| y.clone()),
+            statistics,
+            frozen,
+        }
+    }
+
+    /// Is it the layer's, and does the gradient of the output fit?
+    pub(crate) fn check(&self, layer: LayerId, gpu: &Gpu, dy: &Tensor) -> Result<(), TensorError> {
+        if self.layer != layer {
+            return Err(TensorError::ForeignSaved);
+        }
+        check_device(gpu, "dy", dy)?;
+        check_alike("dy", dy, &self.x)
+    }
+
+    /// Gives the value back with the reason why backward was refused.
+    pub(crate) fn refused(self, error: Error) -> BackwardError {
+        BackwardError {
+            saved: Box::new(self),
+            error,
+        }
+    }
+
+    /// The bytes of device memory that it holds until backward: the input, 12 for each statistic, and with an epilogue that
+    /// adds the output.
+    pub fn held_bytes(&self) -> u64 {
+        let output = self.y.as_ref().map_or(0, |y| y.buffer().size());
+        self.x.buffer().size() + output + self.statistics.size()
+    }
+}
+
+/// A backward pass that was refused. It gives `saved` back, so that the forward pass need not be repeated.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct BackwardError {
+    /// What the forward pass left.
+    pub saved: Box<Saved>,
+    /// Why backward was refused.
+    #[source]
+    pub error: Error,
+}
+
+impl From<BackwardError> for Error {
+    fn from(refused: BackwardError) -> Self {
+        refused.error
+    }
+}

@@ -1,0 +1,385 @@
+//! Plans dispatches: from a problem, a device's properties and a norm's decisions to kernels, uniforms and sizes of buffers.
+//! Pure: it touches no device.
+
+use std::ops::Range;
+
+use super::field::SCRATCH;
+use super::options::Epilogue;
+use super::partition::{Geometry, MAX_ROUNDS, Over, Partition};
+use super::tile::Tile;
+use super::tuning::{Strategy, Tuning, wanted_groups};
+use super::uniform::{Params, Reduction, Settings};
+use crate::dtype::{Dtype, Problem};
+use crate::error::PlanError;
+use crate::gpu::Caps;
+use crate::gpu::compose::{Choice, Source};
+use crate::gpu::program::{Dispatch, Field, KernelSpec, Need, Program};
+
+/// What tells a norm's kernels from those of others.
+#[derive(Debug)]
+pub struct Norm {
+    /// The first half of kernels' labels.
+    pub name: &'static str,
+    /// The WGSL files that its kernels are composed of.
+    pub sources: &'static [&'static [Source]],
+    /// The file that `params.wgsl` imports as `settings`.
+    pub settings: &'static str,
+}
+
+/// What a norm has decided before anything is divided.
+#[derive(Clone, Copy, Debug)]
+pub struct Decisions<S> {
+    pub over: Over,
+    pub settings: S,
+    pub weight: bool,
+    pub bias: bool,
+    pub epilogue: Epilogue,
+    pub tuning: Tuning,
+}
+
+/// Dispatches in order.
+type Dispatches<S> = Vec<Dispatch<Params<S>>>;
+
+/// What the dispatches of one plan share.
+#[derive(Clone, Debug)]
+pub struct Planner<'a, S> {
+    norm: &'static Norm,
+    caps: &'a Caps,
+    problem: Problem,
+    pub partition: Partition,
+    pub epilogue: Epilogue,
+    tuning: Tuning,
+    tile: Tile,
+    windows: Vec<Range<u32>>,
+    affine_rows: u64,
+    params: Params<S>,
+    /// Files bound to slots, and values of constants, that hold for all dispatches.
+    choices: Vec<Choice>,
+    constants: Vec<(&'static str, u32)>,
+    /// Floats of scratch memory.
+    scratch: u64,
+}
+
+impl<'a, S: Settings> Planner<'a, S> {
+    pub fn new(
+        norm: &'static Norm,
+        caps: &'a Caps,
+        problem: Problem,
+        decisions: Decisions<S>,
+    ) -> Result<Self, PlanError> {
+        let partition = Partition::of(problem.shape, decisions.over)?;
+        let bytes = problem.dtype.buffer_bytes(partition.elements as usize);
+        let tile = decisions.tuning.tile_for(caps, bytes)?;
+        let windows = partition.windows(caps.max_binding, 4 * problem.dtype.bytes());
+        let count = partition.values_per_statistic();
+        let element = match problem.dtype {
+            Dtype::F32 if caps.wide_words => "element_f32_wide",
+            Dtype::F32 => "element_f32",
+            Dtype::F16 => "element_f16",
+            Dtype::Bf16 => "element_bf16",
+        };
+        Ok(Self {
+            norm,
+            caps,
+            problem,
+            partition,
+            epilogue: decisions.epilogue,
+            tuning: decisions.tuning,
+            tile,
+            affine_rows: u64::from(decisions.weight) + u64::from(decisions.bias),
+            params: Params {
+                geometry: partition.indices(),
+                reduction: Reduction {
+                    count: count as f32,
+                    inverse_count: 1.0 / count.max(1) as f32,
+                    ..Reduction::default()
+                },
+                settings: decisions.settings,
+            },
+            choices: vec![
+                ("settings", norm.settings),
+                partition.choice(),
+                ("element", element),
+            ],
+            constants: vec![
+                ("WORKGROUP", tile.workgroup),
+                ("MASKED", (partition.masked || windows.len() > 1).into()),
+                ("OUTER", (partition.outer > 1).into()),
+                ("SAME_INDEX", partition.same_index().into()),
+                ("HAS_WEIGHT", decisions.weight.into()),
+                ("HAS_BIAS", decisions.bias.into()),
+            ],
+            windows,
+            scratch: 0,
+        })
+    }
+
+    /// Binds a file to a slot in all dispatches that import it.
+    pub fn choose(&mut self, choice: Choice) {
+        self.choices.push(choice);
+    }
+
+    /// Gives a constant a value in all dispatches that declare it.
+    pub fn set(&mut self, name: &'static str, value: bool) {
+        self.constants.push((name, value.into()));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.partition.elements == 0
+    }
+
+    /// The strategy of a pass that reads `tensors` tensors.
+    pub fn strategy(&self, tensors: u32) -> Result<Strategy, PlanError> {
+        let held = tensors * 4 * self.problem.dtype.bytes() as u32;
+        let windows = self.windows.len();
+        self.tuning.strategy_for(
+            self.problem.shape,
+            &self.partition,
+            windows,
+            self.tile,
+            self.caps,
+            held,
+        )
+    }
+
+    /// The parameters of a kernel in which one workgroup takes a whole unit.
+    pub fn whole(&self) -> Params<S> {
+        self.over(self.partition.geometry(&self.all(), self.tile, 1))
+    }
+
+    /// The parameters of a kernel in which one workgroup holds a whole unit in registers, which are for one column.
+    pub fn resident(&self) -> Params<S> {
+        self.over(self.partition.single_columns(self.tile))
+    }
+
+    /// The parameters of a kernel that takes the tensor window by window, on as many workgroups as pay.
+    pub fn windows(&self) -> Vec<Params<S>> {
+        let groups = wanted_groups(self.caps);
+        let geometry = |window| self.partition.geometry(window, self.tile, groups);
+        let windows = self.windows.iter();
+        windows.map(|window| self.over(geometry(window))).collect()
+    }
+
+    fn all(&self) -> Range<u32> {
+        0..self.partition.vectors()
+    }
+
+    fn over(&self, geometry: Geometry) -> Params<S> {
+        Params {
+            geometry,
+            ..self.params
+        }
+    }
+
+    /// Reserves entries of `floats` floats at the head of scratch memory, one for each statistic.
+    pub fn reserve_head(&mut self, floats: u64) {
+        self.params.reduction.head = self.partition.statistics();
+        self.scratch = u64::from(self.partition.statistics()) * floats;
+    }
+
+    /// Plans a reduction: one dispatch per window, each writing partial results of `floats` floats to scratch memory behind
+    /// its head, and the parameters of the kernel that combines them.
+    pub fn reduction(
+        &mut self,
+        floats: u64,
+        dispatch: impl Fn(&Self, Params<S>) -> Dispatch<Params<S>>,
+    ) -> Result<(Dispatches<S>, Params<S>), PlanError> {
+        let windows = self.windows();
+        let chunks = windows.iter().map(|window| window.geometry.chunks()).sum();
+        let outer_stride = self.partition.outer_entries();
+        let chunk_stride = u64::from(self.partition.outer) * outer_stride;
+        let reduction = &mut self.params.reduction;
+        // No device has memory for more entries, and `program` returns that error.
+        reduction.chunk_stride = chunk_stride.try_into().unwrap_or(u32::MAX);
+        reduction.outer_stride = outer_stride.try_into().unwrap_or(u32::MAX);
+        reduction.plane = self.partition.entry_plane();
+        reduction.periods = self.partition.periods;
+        self.scratch = (u64::from(reduction.head) + u64::from(chunks) * chunk_stride) * floats;
+        let mut first_chunk = 0;
+        let mut dispatches = Vec::new();
+        for window in windows {
+            let params = Params {
+                reduction: Reduction {
+                    first_chunk,
+                    ..self.params.reduction
+                },
+                ..window
+            };
+            dispatches.push(dispatch(self, params));
+            first_chunk += window.geometry.chunks();
+        }
+        let entries = u64::from(chunks)
+            * u64::from(self.params.reduction.periods)
+            * u64::from(self.params.reduction.plane);
+        let mut params = self.combination(entries, self.partition.statistics())?;
+        params.reduction.chunks = chunks;
+        Ok((dispatches, params))
+    }
+
+    /// The parameters of a kernel that combines `entries` entries for each of `results` results: several results a
+    /// workgroup, and as many rows of lanes as there are entries to read.
+    pub fn combination(&self, entries: u64, results: u32) -> Result<Params<S>, PlanError> {
+        let Tile {
+            workgroup, lanes, ..
+        } = self.tile;
+        // A lane takes four entries at a time.
+        let rounds = entries.div_ceil(4);
+        let rows = if workgroup == lanes {
+            // Lanes that run together take one result each, and need not wait for each other.
+            rounds.div_ceil(MAX_ROUNDS)
+        } else {
+            rounds.min(workgroup.into())
+        };
+        let rows = rows.max(1).next_power_of_two();
+        if rows > workgroup.into() || rounds.div_ceil(rows) > MAX_ROUNDS {
+            return Err(PlanError::Unsupported {
+                field: "parts",
+                reason: "are too many for one kernel to combine; combine some of them first",
+            });
+        }
+        let width = workgroup / rows as u32;
+        Ok(self.over(Geometry {
+            units: results.div_ceil(width),
+            // One item, so that there is one workgroup to a unit.
+            chunk: 1,
+            item_end: 1,
+            width,
+            ..self.params.geometry
+        }))
+    }
+
+    /// The parameters of a kernel that gives each of `results` results one lane.
+    pub fn one_lane_each(&self, results: u32) -> Params<S> {
+        self.over(Geometry {
+            units: results.div_ceil(self.tile.workgroup),
+            chunk: 1,
+            item_end: 1,
+            width: 1,
+            ..self.params.geometry
+        })
+    }
+
+    /// Parts of a batch, for a kernel that combines them.
+    pub fn with_parts(params: Params<S>, parts: u32, part_stride: u32) -> Params<S> {
+        Params {
+            reduction: Reduction {
+                parts,
+                part_stride,
+                ..params.reduction
+            },
+            ..params
+        }
+    }
+
+    /// The dispatch of the kernel in file `name`.
+    pub fn dispatch(
+        &self,
+        name: &'static str,
+        choices: &[Choice],
+        constants: &[(&'static str, u32)],
+        params: Params<S>,
+    ) -> Dispatch<Params<S>> {
+        let geometry = &params.geometry;
+        let widths = [("WIDTH", geometry.width), ("COLUMNS", geometry.columns)];
+        // A dispatch's own values come first, and win.
+        let constants = constants.iter().chain(&widths).chain(&self.constants);
+        Dispatch {
+            kernel: KernelSpec {
+                norm: self.norm.name,
+                name,
+                choices: choices.iter().chain(&self.choices).copied().collect(),
+                constants: first_of_each(constants.copied()),
+            },
+            window: geometry.vector_begin..geometry.vector_end,
+            groups: geometry.groups(),
+            params,
+        }
+    }
+
+    /// An activation.
+    pub fn activation(&self, field: Field) -> Need {
+        let elements = self.partition.elements as usize;
+        Need {
+            field,
+            bytes: self.problem.dtype.buffer_bytes(elements),
+        }
+    }
+
+    /// `rows` rows of 4 bytes for each statistic.
+    pub fn statistics(&self, field: Field, rows: u64) -> Need {
+        Need {
+            field,
+            bytes: 4 * rows * u64::from(self.partition.statistics()),
+        }
+    }
+
+    /// Rows of weight and bias, or of their gradients; `None` if the configuration has neither.
+    pub fn affine(&self, field: Field) -> Option<Need> {
+        let bytes = 4 * self.affine_rows * u64::from(self.partition.parameters);
+        (self.affine_rows > 0).then_some(Need { field, bytes })
+    }
+
+    /// Whether there is a weight or a bias.
+    pub fn has_parameters(&self) -> bool {
+        self.affine_rows > 0
+    }
+
+    /// Checks the limits, and assembles the program. `SCRATCH` need not be among `needs`.
+    pub fn program(
+        &self,
+        dispatches: Vec<Dispatch<Params<S>>>,
+        needs: Vec<Need>,
+    ) -> Result<Program<Params<S>>, PlanError> {
+        let mut needs = needs;
+        needs.push(Need {
+            field: SCRATCH,
+            bytes: 4 * self.scratch,
+        });
+        let vector_bytes = 4 * self.problem.dtype.bytes();
+        let windows = dispatches
+            .iter()
+            .map(|dispatch| u64::from(dispatch.window.end - dispatch.window.start) * vector_bytes);
+        let whole = needs
+            .iter()
+            .filter(|need| !need.field.is_activation() && !dispatches.is_empty())
+            .map(|need| need.bytes);
+        let limit = |limit, needed, available| PlanError::Limit {
+            limit,
+            needed,
+            available,
+        };
+        let largest = windows.chain(whole).max().unwrap_or(0);
+        if largest > self.caps.max_binding {
+            let available = self.caps.max_binding;
+            return Err(limit("max_storage_buffer_binding_size", largest, available));
+        }
+        let max_groups = self.caps.max_groups;
+        let rows = dispatches
+            .iter()
+            .map(|dispatch| dispatch.grid(max_groups)[1]);
+        if let Some(rows) = rows.max().filter(|&rows| rows > max_groups) {
+            return Err(limit(
+                "max_compute_workgroups_per_dimension",
+                rows.into(),
+                max_groups.into(),
+            ));
+        }
+        Ok(Program {
+            sources: self.norm.sources,
+            dispatches,
+            needs,
+            vector_bytes,
+        })
+    }
+}
+
+/// The pairs, without those whose name came before.
+fn first_of_each(pairs: impl Iterator<Item = (&'static str, u32)>) -> Vec<(&'static str, u32)> {
+    let mut first: Vec<(&'static str, u32)> = Vec::new();
+    for pair in pairs {
+        if first.iter().all(|(name, _)| *name != pair.0) {
+            first.push(pair);
+        }
+    }
+    first
+}

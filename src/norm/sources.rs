@@ -1,0 +1,26 @@
+//! The WGSL files that norms share.
+
+use crate::gpu::compose::{Source, sources};
+
+/// The files of `shaders/norm`.
+pub const SOURCES: &[Source] = sources!("norm":
+    accumulate_moments, accumulate_sums, add_sums, affine, apply,
+    backward_apply, backward_coefficients, backward_frozen, backward_normalize, backward_reread,
+    backward_resident, backward_stats, block_reduce,
+    coefficients, combine_chunks, combine_parts, combine_units,
+    dx_in_place, dx_out_of_place,
+    element_bf16, element_f16, element_f32, element_f32_wide,
+    epilogue_add_relu, epilogue_backward_add_relu, epilogue_backward_identity, epilogue_backward_relu,
+    epilogue_identity, epilogue_relu, exchange_folded, exchange_whole,
+    finalize, forward_reread, forward_resident,
+    geometry, grid, incoming_dresidual, incoming_dy,
+    lane_range, layout_columns, layout_planes,
+    mean, means_from_scratch, means_from_sums, means_none, moments,
+    normalize, own_unit_gradients, own_unit_statistics,
+    parameter_rows, params, relu,
+    result_gradients, result_moments, result_parameter_gradients, result_statistics, result_sums, running_none,
+    settings_eps, standardize, stats, store_partial, stored_running, stored_saved, sums,
+    unit_gradients_final, unit_gradients_to_scratch,
+    write_parameter_gradients, write_statistics,
+    x, y_in_place, y_out_of_place,
+);

@@ -1,0 +1,75 @@
+//! The size of workgroups, and which lanes walk together.
+
+/// The most of [`Tile::columns`]. Registers and compile time grow with it.
+pub const MAX_COLUMNS: u32 = 16;
+
+/// The size of a workgroup, and how its lanes walk together. A lane is one invocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Tile {
+    /// Lanes in a workgroup: a power of two, at most 256.
+    pub workgroup: u32,
+    /// Lanes that walk neighbouring vectors: a power of two, at most `workgroup`. The number that the hardware runs
+    /// together is best.
+    pub lanes: u32,
+    /// Vector columns of a lane in layouts whose channels are neighbours in memory: 1, 2, 4, 8 or 16. More than one is for
+    /// adapters on which `lanes` lanes run alone for a while, and should walk long pieces of rows; it multiplies the
+    /// registers of a lane. No effect if `workgroup` is above `lanes`.
+    pub columns: u32,
+}
+
+impl Tile {
+    /// A tile with one column a lane.
+    pub const fn new(workgroup: u32, lanes: u32) -> Self {
+        Self {
+            workgroup,
+            lanes,
+            columns: 1,
+        }
+    }
+
+    /// Sets [`columns`](Self::columns).
+    pub const fn columns(mut self, columns: u32) -> Self {
+        self.columns = columns;
+        self
+    }
+}
+
+impl std::fmt::Display for Tile {
+    /// As in `256x32` or `8x8x4`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}x{}", self.workgroup, self.lanes)?;
+        match self.columns {
+            1 => Ok(()),
+            columns => write!(f, "x{columns}"),
+        }
+    }
+}
+
+impl std::str::FromStr for Tile {
+    type Err = crate::word::WordError;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let mut numbers = word.split('x').map(str::parse);
+        let mut next = || numbers.next().and_then(Result::ok);
+        let tile = match (next(), next()) {
+            (Some(workgroup), Some(lanes)) => Self::new(workgroup, lanes),
+            _ => {
+                return Err(Self::Err::new(
+                    "tile",
+                    word,
+                    "a tile such as 256x32 or 8x8x4",
+                ));
+            }
+        };
+        match (numbers.next(), numbers.next()) {
+            (None, _) => Ok(tile),
+            (Some(Ok(columns)), None) => Ok(tile.columns(columns)),
+            _ => Err(Self::Err::new(
+                "tile",
+                word,
+                "a tile such as 256x32 or 8x8x4",
+            )),
+        }
+    }
+}

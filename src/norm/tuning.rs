@@ -1,0 +1,219 @@
+//! How a plan divides its work: strategies in order of preference, and tiles.
+
+use super::options::setters;
+use super::partition::Partition;
+use super::tile::{MAX_COLUMNS, Tile};
+use crate::error::PlanError;
+use crate::gpu::Caps;
+use crate::shape::Shape;
+use crate::word::{WordError, words};
+
+/// How the statistics and the pass that needs them follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Strategy {
+    /// One dispatch that reads its input once: a workgroup holds a channel, or a strip of channels, in registers. For many
+    /// channels that fit.
+    Resident,
+    /// One dispatch with a workgroup for each channel or strip of channels: it reduces, then reads its values again, from
+    /// cache if they fit. For many channels.
+    Reread,
+    /// Three dispatches: partial results of many workgroups a channel, their combination, and an elementwise pass. Serves
+    /// every shape, and keeps the whole device busy with few channels.
+    Split,
+}
+
+words!(Strategy, "strategy", "resident, reread or split":
+    Resident "resident", Reread "reread", Split "split");
+
+impl Strategy {
+    /// Why the strategy cannot serve a partition, if it cannot.
+    ///
+    /// `held`: bytes per vector that the resident strategy holds in registers.
+    pub(crate) fn obstacle(
+        self,
+        partition: &Partition,
+        windows: usize,
+        tile: Tile,
+        held: u32,
+    ) -> Option<&'static str> {
+        match self {
+            Self::Split => None,
+            _ if windows > 1 => Some("the tensor is larger than one binding"),
+            _ if !partition.units_are_short(tile) => {
+                Some("a channel is too long for one workgroup")
+            }
+            _ if !partition.units_own_their_statistics() => {
+                Some("16-byte vectors cross its channels, so no workgroup has a channel to itself")
+            }
+            Self::Resident
+                if partition.single_columns(tile).items_per_lane() * held > HELD_BYTES =>
+            {
+                Some("a channel does not fit the registers of one workgroup")
+            }
+            Self::Resident | Self::Reread => None,
+        }
+    }
+
+    /// Whether the strategy is likely the fastest of those that follow in the list.
+    fn pays(self, partition: &Partition, tile: Tile, caps: &Caps) -> bool {
+        let units = partition.units(tile);
+        match self {
+            Self::Split => true,
+            // On a processor the registers of an invocation are memory.
+            Self::Resident => !caps.cpu && units >= 64,
+            // Few cores with large caches need no more than enough workgroups to share out evenly.
+            Self::Reread if caps.cpu => units >= 16,
+            // A workgroup streams its values at a fraction of the device's speed. It must be one of many,
+            // and small enough that the second read comes from cache.
+            Self::Reread => units >= 256 && partition.elements / units <= 16 * 1024,
+        }
+    }
+}
+
+/// Bytes that a lane may hold in registers: 64 registers, a quarter of what GPUs have for one invocation. That leaves
+/// registers for the rest of the kernel, and room for a second workgroup.
+const HELD_BYTES: u32 = 256;
+
+/// Tensors of at most this many bytes are in a processor's cache when a kernel walks them, which may do so in any order.
+const CACHED_BYTES: u64 = 512 * 1024;
+
+/// Columns of a lane for such tensors. A kernel with 4 columns compiles in a quarter of the time of one with 16.
+const CACHED_COLUMNS: u32 = 4;
+
+/// A choice of strategy and tile. A plan chooses itself what is `None`; a tuner returns what it has measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Tuning {
+    /// The strategy; `None` to choose by shape and device.
+    pub strategy: Option<Strategy>,
+    /// The tile; `None` to choose by device and size.
+    pub tile: Option<Tile>,
+}
+
+setters!(Tuning: strategy: Option<Strategy>, tile: Option<Tile>);
+
+impl std::fmt::Display for Tuning {
+    /// As in `split 256x32`, with `plan` for what the plan chooses itself.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.strategy {
+            Some(strategy) => write!(f, "{strategy} ")?,
+            None => f.write_str("plan ")?,
+        }
+        match self.tile {
+            Some(tile) => write!(f, "{tile}"),
+            None => f.write_str("plan"),
+        }
+    }
+}
+
+impl std::str::FromStr for Tuning {
+    type Err = WordError;
+
+    fn from_str(words: &str) -> Result<Self, WordError> {
+        let expected = "a strategy and a tile, such as \"split 256x32\" or \"plan plan\"";
+        let two = words.trim().split_once(' ');
+        let (strategy, tile) = two.ok_or_else(|| WordError::new("tuning", words, expected))?;
+        let chosen = |word: &str| word != "plan";
+        Ok(Self {
+            strategy: chosen(strategy).then(|| strategy.parse()).transpose()?,
+            tile: chosen(tile).then(|| tile.parse()).transpose()?,
+        })
+    }
+}
+
+impl Tuning {
+    /// The tile to use on a device for tensors of `bytes` bytes.
+    pub(crate) fn tile_for(self, caps: &Caps, bytes: u64) -> Result<Tile, PlanError> {
+        let Some(tile) = self.tile else {
+            // On a processor a workgroup costs as much as many values, and its lanes run in groups one after the other:
+            // one group is the best size.
+            let workgroup = if caps.cpu { caps.lanes } else { 256 };
+            let workgroup = workgroup.min(caps.max_workgroup);
+            return Ok(Tile {
+                workgroup,
+                lanes: caps.lanes.min(workgroup),
+                columns: match caps.cpu {
+                    false => 1,
+                    true if bytes <= CACHED_BYTES => CACHED_COLUMNS,
+                    // Memory is best walked in order.
+                    true => MAX_COLUMNS,
+                },
+            });
+        };
+        let reason = if !tile.workgroup.is_power_of_two() || !tile.lanes.is_power_of_two() {
+            "workgroup and lanes must be powers of two"
+        } else if tile.lanes > tile.workgroup {
+            "lanes must not be above workgroup"
+        } else if tile.workgroup > caps.max_workgroup {
+            "workgroup is above what the device or the kernels allow"
+        } else if !tile.columns.is_power_of_two() || tile.columns > MAX_COLUMNS {
+            "columns must be 1, 2, 4, 8 or 16"
+        } else {
+            return Ok(tile);
+        };
+        Err(PlanError::Tile {
+            workgroup: tile.workgroup,
+            lanes: tile.lanes,
+            columns: tile.columns,
+            reason,
+        })
+    }
+
+    /// The strategy to use for a shape on a device.
+    pub(crate) fn strategy_for(
+        self,
+        shape: Shape,
+        partition: &Partition,
+        windows: usize,
+        tile: Tile,
+        caps: &Caps,
+        held: u32,
+    ) -> Result<Strategy, PlanError> {
+        if let Some(strategy) = self.strategy {
+            return match strategy.obstacle(partition, windows, tile, held) {
+                None => Ok(strategy),
+                Some(reason) => Err(PlanError::Strategy {
+                    strategy: strategy.name(),
+                    shape,
+                    reason,
+                }),
+            };
+        }
+        let mut strategies = Strategy::ALL.iter().copied();
+        Ok(strategies
+            .find(|s| {
+                s.obstacle(partition, windows, tile, held).is_none()
+                    && s.pays(partition, tile, caps)
+            })
+            .unwrap_or(Strategy::Split))
+    }
+}
+
+/// The number of workgroups for a pass over memory, if its units leave a choice: enough to share out evenly. Each
+/// leaves partial results to combine.
+pub(crate) fn wanted_groups(caps: &Caps) -> u32 {
+    if caps.cpu { 4 * caps.cores } else { 1024 }
+}
+
+#[test]
+fn a_choice_reads_back() {
+    let tile = Tile::new(64, 32);
+    let strategies = Strategy::ALL.iter().map(|&strategy| Some(strategy));
+    for strategy in strategies.chain([None]) {
+        for tile in [None, Some(tile), Some(tile.columns(4))] {
+            let tuning = Tuning { strategy, tile };
+            assert_eq!(tuning.to_string().parse(), Ok(tuning));
+        }
+    }
+    for words in [
+        "",
+        "plan",
+        "best plan",
+        "split 64",
+        "split 64xax1",
+        "split 8x8x1x1",
+    ] {
+        assert!(words.parse::<Tuning>().is_err(), "{words:?}");
+    }
+}

@@ -1,0 +1,197 @@
+//! The twins of what backward kernels import.
+
+use super::layout::LaneRange;
+use super::partial::Partial;
+use super::sums::Sums4;
+use super::{Coefficients, Indices, Means, Run, Statistics, exact};
+use crate::norm::field::{DRESIDUAL, DX, DY, GRADS, OUTPUT, SCRATCH, SUMS, X};
+use crate::norm::uniform::Settings;
+
+/// `BackwardCoefficients` of `backward_coefficients.wgsl`.
+#[derive(Clone, Copy, Debug)]
+pub struct BackwardCoefficients {
+    forward: Coefficients,
+    statistics: Statistics,
+    means: Means,
+}
+
+impl<S: Settings> Run<'_, S> {
+    // backward_coefficients.wgsl
+    pub fn stored_backward_coefficients(&self, indices: Indices) -> BackwardCoefficients {
+        let statistics = self.stored_statistics(indices.statistics);
+        BackwardCoefficients {
+            forward: self.coefficients(indices.parameters, statistics),
+            statistics,
+            means: Means {
+                g: [0.0; 4],
+                x_hat_g: [0.0; 4],
+            },
+        }
+    }
+
+    // accumulate_sums.wgsl
+    pub fn accumulate_sums(&self, range: &LaneRange) -> Vec<Sums4> {
+        self.for_each_column(range, |j| self.sums_of_column(range, j))
+    }
+
+    fn sums_of_column(&self, range: &LaneRange, j: u32) -> Sums4 {
+        let c = self.stored_backward_coefficients(self.own(range, j));
+        let mut total = Sums4::identity();
+        for place in range.places(j) {
+            for component in (0..4).filter(|&component| place.inside[component]) {
+                let element = place.element as usize + component;
+                let gradient = self.epilogue_backward(element, component, &c.forward);
+                total.g[component] += gradient;
+                total.x_hat_g[component] +=
+                    self.standardize(&place, component, &c.statistics) * gradient;
+            }
+        }
+        total
+    }
+
+    // incoming_*.wgsl, epilogue_backward_*.wgsl
+    fn epilogue_backward(&self, element: usize, c: usize, forward: &Coefficients) -> f64 {
+        let incoming = match self.choice("incoming") {
+            "incoming_dy" => DY,
+            "incoming_dresidual" => DRESIDUAL,
+            other => panic!("no incoming gradient: {other}"),
+        };
+        let passes = match self.choice("epilogue_backward") {
+            "epilogue_backward_identity" => true,
+            "epilogue_backward_relu" => self.normalized(element, c, forward) > 0.0,
+            "epilogue_backward_add_relu" => self.memory.get(OUTPUT, element) > 0.0,
+            other => panic!("no epilogue: {other}"),
+        };
+        if passes {
+            self.memory.get(incoming, element)
+        } else {
+            0.0
+        }
+    }
+
+    /// Writes the residual's gradient, if there is one.
+    pub fn write_dresidual(&mut self, range: &LaneRange) {
+        if self.choice("epilogue_backward") != "epilogue_backward_add_relu" {
+            return;
+        }
+        for j in range.columns() {
+            let forward = self
+                .stored_backward_coefficients(self.own(range, j))
+                .forward;
+            for (element, c, _) in self.owned(range, j) {
+                let gradient = self.epilogue_backward(element, c, &forward);
+                self.memory.set(DRESIDUAL, element, gradient);
+            }
+        }
+    }
+
+    // write_parameter_gradients.wgsl
+    pub fn write_parameter_gradients(&mut self, index: usize, total: &Sums4, c: usize) {
+        if !self.is("PARAMETER_GRADIENTS") {
+            return;
+        }
+        let rows = [
+            ("HAS_WEIGHT", index, total.x_hat_g[c]),
+            ("HAS_BIAS", self.bias_row() + index, total.g[c]),
+        ];
+        for (present, at, value) in rows {
+            if self.is(present) {
+                let before = if self.is("ACCUMULATE") {
+                    self.memory.get(GRADS, at)
+                } else {
+                    0.0
+                };
+                self.memory.set(GRADS, at, before + value);
+            }
+        }
+    }
+
+    // unit_gradients_*.wgsl
+    pub fn write_unit_gradients(&mut self, index: usize, total: &Sums4, c: usize) {
+        match self.choice("unit_gradients") {
+            "unit_gradients_final" => self.write_parameter_gradients(index, total, c),
+            "unit_gradients_to_scratch" => {
+                self.memory.set(SCRATCH, 2 * index, total.g[c]);
+                self.memory.set(SCRATCH, 2 * index + 1, total.x_hat_g[c]);
+            }
+            other => panic!("no unit gradients: {other}"),
+        }
+    }
+
+    // own_unit_gradients.wgsl
+    pub fn means_of(&self, total: &Sums4) -> Means {
+        let share = exact(self.params().reduction.inverse_count);
+        Means {
+            g: total.g.map(|v| v * share),
+            x_hat_g: total.x_hat_g.map(|v| v * share),
+        }
+    }
+
+    // means_from_scratch.wgsl, means_from_sums.wgsl, means_none.wgsl
+    fn stored_means(&self, index: [usize; 4]) -> Means {
+        let rows = self.statistics();
+        let share = exact(self.params().reduction.inverse_count);
+        let sums = |row: usize, i: usize| self.memory.get(SUMS, row * rows + i);
+        let scratch = |row: usize, i: usize| self.memory.get(SCRATCH, 2 * i + row);
+        match self.choice("means") {
+            "means_none" => Means {
+                g: [0.0; 4],
+                x_hat_g: [0.0; 4],
+            },
+            "means_from_scratch" => Means {
+                g: index.map(|i| scratch(0, i) * share),
+                x_hat_g: index.map(|i| scratch(1, i) * share),
+            },
+            "means_from_sums" => Means {
+                g: index.map(|i| sums(1, i) / sums(2, i)),
+                x_hat_g: index.map(|i| sums(0, i) / sums(2, i)),
+            },
+            other => panic!("no means: {other}"),
+        }
+    }
+
+    // backward_normalize.wgsl
+    pub fn stored_coefficients_with_means(&self, indices: Indices) -> BackwardCoefficients {
+        let means = self.stored_means(indices.statistics);
+        self.with_means(indices, means)
+    }
+
+    pub fn with_means(&self, indices: Indices, means: Means) -> BackwardCoefficients {
+        BackwardCoefficients {
+            means,
+            ..self.stored_backward_coefficients(indices)
+        }
+    }
+
+    // backward_apply.wgsl. `coefficients` gives those of four components, in the lane's column `j` or with the next
+    // statistics.
+    pub fn backward_apply(
+        &mut self,
+        range: &LaneRange,
+        coefficients: impl Fn(&Self, u32, Indices) -> BackwardCoefficients,
+    ) {
+        let dx = match self.choice("dx") {
+            "dx_out_of_place" => DX,
+            "dx_in_place" => DY,
+            other => panic!("no destination: {other}"),
+        };
+        for j in range.columns() {
+            let own = coefficients(self, j, self.own(range, j));
+            let next = coefficients(self, j, self.next(range, j));
+            for (element, c, is_next) in self.owned(range, j) {
+                let BackwardCoefficients {
+                    forward,
+                    statistics,
+                    means,
+                } = if is_next { &next } else { &own };
+                let mut gradient = self.epilogue_backward(element, c, forward);
+                if !self.frozen() {
+                    let x = self.memory.get(X, element);
+                    let x_hat = (x - statistics.mean[c]) * statistics.inv_std[c];
+                    gradient -= means.g[c] + x_hat * means.x_hat_g[c];
+                }
+                self.memory.set(dx, element, gradient * forward.scale[c]);
+            }
+        }
+    }
+}

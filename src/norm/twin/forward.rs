@@ -1,0 +1,161 @@
+//! The twins of what forward kernels import.
+
+use super::layout::{LaneRange, Place};
+use super::moments::Moments4;
+use super::partial::Partial;
+use super::{Coefficients, Indices, Run, Statistics};
+use crate::norm::field::{AFFINE, RESIDUAL, RUNNING, SAVED, X, Y};
+use crate::norm::uniform::Settings;
+
+impl<S: Settings> Run<'_, S> {
+    // accumulate_moments.wgsl. Adding value by value picks the same pivots as the kernel's blocks of four.
+    pub fn accumulate_moments(&self, range: &LaneRange) -> Vec<Moments4> {
+        self.for_each_column(range, |j| self.moments_of_column(range, j))
+    }
+
+    fn moments_of_column(&self, range: &LaneRange, j: u32) -> Moments4 {
+        let mut total = Moments4::identity();
+        for place in range.places(j) {
+            let mut value = Moments4::identity();
+            for c in (0..4).filter(|&c| place.inside[c]) {
+                value.pivot[c] = self.memory.get(X, place.element as usize + c);
+                value.count[c] = 1.0;
+            }
+            total = total.combine(value);
+        }
+        total
+    }
+
+    // standardize.wgsl
+    pub fn inverse_std(&self, variance: f64) -> f64 {
+        let sum = variance + f64::from(self.params().settings.eps());
+        if sum == 0.0 { 0.0 } else { sum.sqrt().recip() }
+    }
+
+    pub fn standardize(&self, place: &Place, c: usize, statistics: &Statistics) -> f64 {
+        let x = self.memory.get(X, place.element as usize + c);
+        (x - statistics.mean[c]) * statistics.inv_std[c]
+    }
+
+    // write_statistics.wgsl
+    pub fn statistics_of(&self, total: &Moments4) -> Statistics {
+        Statistics {
+            mean: std::array::from_fn(|c| total.pivot[c] + total.offset[c]),
+            inv_std: std::array::from_fn(|c| {
+                self.inverse_std(total.m2[c] / total.count[c].max(1.0))
+            }),
+        }
+    }
+
+    pub fn write_statistics(&mut self, index: usize, total: &Moments4, c: usize) {
+        let rows = self.statistics();
+        let statistics = self.statistics_of(total);
+        self.memory.set(SAVED, index, statistics.mean[c]);
+        self.memory.set(SAVED, rows + index, statistics.inv_std[c]);
+        self.memory.set(SAVED, 2 * rows + index, 0.0);
+        if self.choice("running") != "running_none" {
+            let unbiased = total.m2[c] / (total.count[c] - 1.0).max(1.0);
+            (self.move_running)(self, index, statistics.mean[c], unbiased);
+        }
+    }
+
+    // stored_saved.wgsl, stored_running.wgsl
+    pub fn stored_statistics(&self, index: [usize; 4]) -> Statistics {
+        let rows = self.statistics();
+        let row = |field, row, index| self.memory.get(field, row * rows + index);
+        if self.frozen() {
+            return Statistics {
+                mean: index.map(|i| row(RUNNING, 0, i)),
+                inv_std: index.map(|i| self.inverse_std(row(RUNNING, 1, i))),
+            };
+        }
+        Statistics {
+            mean: index.map(|i| row(SAVED, 0, i) + row(SAVED, 2, i)),
+            inv_std: index.map(|i| row(SAVED, 1, i)),
+        }
+    }
+
+    // parameter_rows.wgsl
+    pub fn bias_row(&self) -> usize {
+        if self.is("HAS_WEIGHT") {
+            self.params().geometry.parameters as usize
+        } else {
+            0
+        }
+    }
+
+    // affine.wgsl
+    fn weights(&self, index: [usize; 4]) -> [f64; 4] {
+        let present = self.is("HAS_WEIGHT");
+        index.map(|i| {
+            if present {
+                self.memory.get(AFFINE, i)
+            } else {
+                1.0
+            }
+        })
+    }
+
+    fn biases(&self, index: [usize; 4]) -> [f64; 4] {
+        let (present, row) = (self.is("HAS_BIAS"), self.bias_row());
+        index.map(|i| {
+            if present {
+                self.memory.get(AFFINE, row + i)
+            } else {
+                0.0
+            }
+        })
+    }
+
+    // coefficients.wgsl
+    pub fn coefficients(&self, parameters: [usize; 4], statistics: Statistics) -> Coefficients {
+        let weights = self.weights(parameters);
+        Coefficients {
+            mean: statistics.mean,
+            scale: std::array::from_fn(|c| statistics.inv_std[c] * weights[c]),
+            bias: self.biases(parameters),
+        }
+    }
+
+    pub fn normalized(&self, element: usize, c: usize, forward: &Coefficients) -> f64 {
+        (self.memory.get(X, element) - forward.mean[c]) * forward.scale[c] + forward.bias[c]
+    }
+
+    // normalize.wgsl
+    pub fn stored_coefficients(&self, indices: Indices) -> Coefficients {
+        self.coefficients(
+            indices.parameters,
+            self.stored_statistics(indices.statistics),
+        )
+    }
+
+    // apply.wgsl. `coefficients` gives those of four components, in the lane's column `j` or with the next statistics.
+    pub fn apply(
+        &mut self,
+        range: &LaneRange,
+        coefficients: impl Fn(&Self, u32, Indices) -> Coefficients,
+    ) {
+        let y = match self.choice("y") {
+            "y_out_of_place" => Y,
+            "y_in_place" => X,
+            other => panic!("no destination: {other}"),
+        };
+        for j in range.columns() {
+            let own = coefficients(self, j, self.own(range, j));
+            let next = coefficients(self, j, self.next(range, j));
+            for (element, c, is_next) in self.owned(range, j) {
+                let coefficients = if is_next { &next } else { &own };
+                let normalized = self.normalized(element, c, coefficients);
+                let value = match self.choice("epilogue") {
+                    "epilogue_identity" => normalized,
+                    "epilogue_relu" => normalized.max(0.0),
+                    "epilogue_add_relu" => {
+                        (normalized + self.memory.get(RESIDUAL, element)).max(0.0)
+                    }
+                    other => panic!("no epilogue: {other}"),
+                };
+                self.memory.set(y, element, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The twins of `lane_range.wgsl`, `layout_planes.wgsl` and `layout_columns.wgsl`.
+
+use crate::norm::partition::{Geometry, Order};
+
+/// `LaneRange` of `lane_range.wgsl`: a lane's range of items in one dispatch.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneRange {
+    order: Order,
+    geometry: Geometry,
+    outer: u32,
+    /// Counted within the outer group.
+    unit: u32,
+    /// The lane's place across.
+    column: u32,
+    item: u32,
+    end: u32,
+}
+
+/// `Place` of `lane_range.wgsl`, with the index of the vector's first value in the tensor.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    pub element: u64,
+    pub inside: [bool; 4],
+    pub next: [bool; 4],
+    pub owned: bool,
+}
+
+impl LaneRange {
+    pub fn new(order: Order, geometry: Geometry, work: u32, lane: u32) -> Self {
+        let (unit, chunk) = (work % geometry.units, work / geometry.units);
+        let row = lane / geometry.width;
+        let chunk_begin = geometry.item_begin + chunk * geometry.chunk;
+        let team_begin = chunk_begin + row / geometry.team_rows * geometry.team_items;
+        Self {
+            order,
+            geometry,
+            outer: unit / geometry.outer_units,
+            unit: unit % geometry.outer_units,
+            column: lane % geometry.width,
+            item: team_begin + row % geometry.team_rows,
+            end: (team_begin + geometry.team_items)
+                .min(chunk_begin + geometry.chunk)
+                .min(geometry.item_end),
+        }
+    }
+
+    /// The places that the lane visits in its column `j`, in order. What the kernels skip because a unit has no values
+    /// there, they visit without effect.
+    pub fn places(&self, j: u32) -> impl Iterator<Item = Place> {
+        let range = *self;
+        (range.item..range.end)
+            .step_by(range.geometry.team_rows as usize)
+            .map(move |item| range.place(item, j))
+    }
+
+    fn place(&self, item: u32, j: u32) -> Place {
+        let g = &self.geometry;
+        let (span, outer) = (u64::from(g.span), u64::from(self.outer));
+        let outer_begin = outer * u64::from(g.outer_values);
+        let outer_end = (outer_begin + u64::from(g.outer_values)).min(g.elements.into());
+        let (vector, begin, end) = match self.order {
+            Order::Planes => {
+                let plane = u64::from(g.plane);
+                let sample = outer_begin / (u64::from(g.channels) * plane) + u64::from(item) / span;
+                let begin = (sample * u64::from(g.channels) + u64::from(self.unit)) * plane;
+                let end = (begin + plane).min(outer_end);
+                (begin / 4 + u64::from(item) % span, begin, end)
+            }
+            Order::Columns => {
+                let item = outer_begin / (4 * span) + u64::from(item);
+                let vector = item * span + u64::from(self.vector_column(j));
+                (vector, outer_begin, outer_end)
+            }
+        };
+        let bound = self.has_values(j)
+            && (u64::from(g.vector_begin)..u64::from(g.vector_end)).contains(&vector);
+        let element = 4 * vector;
+        let components = std::array::from_fn(|c| element + c as u64);
+        Place {
+            element,
+            inside: components.map(|e| bound && (begin..end).contains(&e)),
+            next: components.map(|e| e >= end),
+            owned: bound && (begin..end).contains(&element),
+        }
+    }
+
+    /// The lane's columns that lie in the row.
+    pub fn columns(&self) -> impl Iterator<Item = u32> {
+        let range = *self;
+        (0..range.geometry.columns).filter(move |&j| range.has_values(j))
+    }
+
+    fn vector_column(&self, j: u32) -> u32 {
+        (self.unit * self.geometry.columns + j) * self.geometry.width + self.column
+    }
+
+    pub fn has_values(&self, j: u32) -> bool {
+        self.order == Order::Planes || self.vector_column(j) < self.geometry.span
+    }
+
+    /// The components that have an entry of their own in a chunk of partial results, and the first one's entry.
+    pub fn entries(&self, j: u32) -> (u32, usize) {
+        match self.order {
+            Order::Planes => (self.outer * self.geometry.channels + self.unit, 1),
+            Order::Columns => (
+                4 * (self.outer * self.geometry.span + self.vector_column(j)),
+                4,
+            ),
+        }
+    }
+
+    /// `index_in_row` of `layout_columns.wgsl`.
+    fn index_in_row(&self, j: u32, plane: u32, count: u32) -> [usize; 4] {
+        std::array::from_fn(|c| ((4 * self.vector_column(j) + c as u32) / plane % count) as usize)
+    }
+
+    /// The statistics of a vector's four components.
+    pub fn statistics_index(&self, j: u32) -> [usize; 4] {
+        let g = &self.geometry;
+        let within = match self.order {
+            Order::Planes => [self.unit as usize; 4],
+            Order::Columns => self.index_in_row(j, g.plane, g.channels),
+        };
+        within.map(|index| (self.outer * g.channels) as usize + index)
+    }
+
+    /// The statistics of the components that are `next`.
+    pub fn next_statistics_index(&self, j: u32) -> [usize; 4] {
+        let step = match self.order {
+            Order::Planes => 1,
+            Order::Columns => self.geometry.channels as usize,
+        };
+        let all = self.geometry.statistics as usize;
+        self.statistics_index(j).map(|index| (index + step) % all)
+    }
+
+    /// The parameters of a vector's four components.
+    pub fn parameter_index(&self, j: u32) -> [usize; 4] {
+        let g = &self.geometry;
+        match self.order {
+            Order::Planes => [(self.unit % g.parameters) as usize; 4],
+            Order::Columns => self.index_in_row(j, g.parameter_plane, g.parameters),
+        }
+    }
+
+    /// The parameters of the components that are `next`.
+    pub fn next_parameter_index(&self, j: u32) -> [usize; 4] {
+        match self.order {
+            Order::Planes => [((self.unit + 1) % self.geometry.parameters) as usize; 4],
+            Order::Columns => self.parameter_index(j),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::norm::partition::{Over, Partition};
+    use crate::norm::tile::Tile;
+    use crate::{Layout, Shape};
+
+    /// The statistics of a value by its place in the batch, not by its index.
+    fn statistics(shape: Shape, over: Over, element: usize) -> u32 {
+        let (all, plane) = (shape.channels(), shape.plane().unwrap());
+        let sample = element / (all * plane);
+        let channel = shape.channel_of(element);
+        let position = match shape.layout() {
+            Layout::ChannelsFirst => element % plane,
+            Layout::ChannelsLast => element / all % plane,
+        };
+        let index = match over {
+            Over::Batch => channel,
+            Over::Samples(samples) => sample / samples * all + channel,
+            Over::Instance => sample * all + channel,
+            Over::Groups(groups) => sample * groups + channel / (all / groups),
+            Over::Row => sample * plane + position,
+        };
+        index as u32
+    }
+
+    /// Every value is inside exactly one place, with its own statistics; every vector has one owner.
+    #[test]
+    fn ranges_visit_every_value_once_and_own_every_vector_once() {
+        let mut shapes = Vec::new();
+        for layout in ["nchw", "nhwc"] {
+            for (n, c, h, w) in [
+                (1, 1, 1, 1),
+                (2, 3, 1, 1),
+                (3, 5, 1, 2),
+                (3, 4, 1, 3),
+                (2, 8, 2, 2),
+                (4, 3, 7, 7),
+                (1, 7, 5, 1),
+                (5, 1, 3, 11),
+                (2, 6, 16, 17),
+                (3, 130, 1, 1),
+                (16, 12, 5, 1),
+            ] {
+                shapes.push(format!("n{n}c{c}h{h}w{w} {layout}"));
+            }
+        }
+        let tiles = [
+            (1, 1, 1),
+            (8, 8, 1),
+            (8, 8, 2),
+            (1, 1, 16),
+            (64, 32, 1),
+            (4, 4, 8),
+        ]
+        .map(|(workgroup, lanes, columns)| Tile::new(workgroup, lanes).columns(columns));
+        let mut checked = 0;
+        for line in shapes {
+            let shape: Shape = line.parse().unwrap();
+            let groups = |n| {
+                shape
+                    .channels()
+                    .is_multiple_of(n)
+                    .then_some(Over::Groups(n))
+            };
+            let overs = [
+                Some(Over::Batch),
+                Some(Over::Samples(2)),
+                Some(Over::Samples(3)),
+                Some(Over::Instance),
+                groups(2),
+                groups(1),
+                Some(Over::Row),
+            ];
+            for over in overs.into_iter().flatten() {
+                let Ok(partition) = Partition::of(shape, over) else {
+                    assert_eq!(over, Over::Row, "{line}");
+                    continue;
+                };
+                if partition.outer > 1 && partition.outer_values < 4 {
+                    // A variance needs two values, so that no norm asks for such groups of several channels.
+                    continue;
+                }
+                for element in 0..u64::from(partition.elements) {
+                    let expected = statistics(shape, over, element as usize);
+                    assert_eq!(
+                        partition.statistics_of(element),
+                        expected,
+                        "{line} {over:?}"
+                    );
+                    let parameter = match over {
+                        Over::Row => element % shape.channels() as u64,
+                        _ => shape.channel_of(element as usize) as u64,
+                    };
+                    assert_eq!(u64::from(partition.parameter_of(element)), parameter);
+                }
+                for tile in tiles {
+                    for (groups, max_bytes) in [(1, 1 << 20), (64, 1 << 20), (7, 256)] {
+                        visit(
+                            &partition,
+                            tile,
+                            groups,
+                            max_bytes,
+                            &format!("{line} {over:?}"),
+                        );
+                        checked += 1;
+                    }
+                }
+            }
+        }
+        assert!(checked > 1500, "only {checked}");
+    }
+
+    fn visit(partition: &Partition, tile: Tile, groups: u32, max_bytes: u64, name: &str) {
+        let elements = partition.elements as usize;
+        let mut visits = vec![0; elements];
+        let mut owners = vec![0; partition.vectors() as usize];
+        // Elementwise passes take the planes of several samples one by one, and parameters that vary in a plane with x.
+        let two_next = partition.order == Order::Planes && partition.outer > 1;
+        let varies =
+            partition.order == Order::Planes && partition.parameter_plane < partition.plane;
+        for window in partition.windows(max_bytes, 16) {
+            let geometry = partition.geometry(&window, tile, groups);
+            for work in 0..geometry.groups() {
+                for lane in 0..tile.workgroup {
+                    let range = LaneRange::new(partition.order, geometry, work, lane);
+                    for (j, place) in range
+                        .columns()
+                        .flat_map(|j| range.places(j).map(move |place| (j, place)))
+                    {
+                        for c in 0..4 {
+                            let element = place.element as usize + c;
+                            if element >= elements {
+                                continue;
+                            }
+                            let statistics = partition.statistics_of(element as u64) as usize;
+                            let parameter = partition.parameter_of(element as u64) as usize;
+                            if place.inside[c] {
+                                visits[element] += 1;
+                                assert_eq!(range.statistics_index(j)[c], statistics, "{name}");
+                                let index = range.parameter_index(j)[c];
+                                assert!(varies || index == parameter, "{name}");
+                            } else if place.owned && place.next[c] && !two_next {
+                                assert_eq!(range.next_statistics_index(j)[c], statistics, "{name}");
+                                let index = range.next_parameter_index(j)[c];
+                                assert!(varies || index == parameter, "{name}");
+                            }
+                        }
+                        if place.owned {
+                            owners[place.element as usize / 4] += 1;
+                        }
+                    }
+                }
+            }
+        }
+        assert!(
+            visits.iter().all(|&n| n == 1),
+            "{name} {tile} {groups} {max_bytes}"
+        );
+        assert!(
+            owners.iter().all(|&n| n == 1),
+            "{name} {tile} {groups} {max_bytes}"
+        );
+    }
+}

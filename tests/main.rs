@@ -1,0 +1,19 @@
+//! The tests of the public interface, in one executable: wgpu and naga are linked once.
+
+mod bad_input;
+mod common;
+mod fused;
+mod gradients;
+mod instance_norm;
+mod large_mean;
+mod launches;
+mod layer;
+mod layering;
+mod modules;
+mod oracle_against_torch;
+mod pieces;
+mod plans;
+mod state;
+mod tuner;
+mod two_norms;
+mod words;
