@@ -1,6 +1,7 @@
 //! One case of BatchNorm, and its right answer.
 
 use std::fmt;
+use std::str::FromStr;
 
 use crate::batch_norm::line::{Line, Pass};
 use crate::batch_norm::program::Params;
@@ -19,6 +20,7 @@ use crate::norm::twin::memory::Memory;
 use crate::norm::twin::{MoveRunning, Run};
 use crate::reference::compare::Bound;
 use crate::reference::{Moments, batch_norm as oracle, noise};
+use crate::word::WordError;
 
 /// A problem line, and the values to try it with.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +50,17 @@ fn move_running(run: &mut Run<'_, MomentumSettings>, channel: usize, mean: f64, 
         let old = run.memory.get(RUNNING, at);
         run.memory
             .set(RUNNING, at, (1.0 - momentum) * old + momentum * new);
+    }
+}
+
+impl FromStr for BatchCase {
+    type Err = WordError;
+
+    fn from_str(line: &str) -> Result<Self, WordError> {
+        Ok(Self {
+            line: line.parse()?,
+            fill: Fill::Noise,
+        })
     }
 }
 

@@ -50,10 +50,14 @@ const PASSES: [Pass; 21] = [
 /// How much is tried.
 #[derive(Clone, Copy, Debug)]
 struct Effort {
-    /// One in this many of the whole product of passes, storage types, epilogues, options and bindings.
-    product: u64,
+    /// One in this many of the whole product of tunings, passes, storage types, epilogues, options and bindings.
+    settings: u64,
+    /// With each of those, one in this many of the shapes. Shapes with the same settings share kernels.
+    shapes: u64,
     /// One in this many of the basic cases with other options than the first.
     options: u64,
+    /// One in this many of all that is not basic where rows are wide: their kernels compile ten times as long.
+    wide: u64,
     /// How many of the tiles for GPUs each shape is tried with.
     tiles: usize,
 }
@@ -66,18 +70,16 @@ pub fn alone() -> bool {
 /// The case that the environment names.
 fn named() -> Option<Vec<BatchCase>> {
     let line = std::env::var("WGPU_NORM_LINE").ok()?;
-    let case = BatchCase {
-        line: line.parse().unwrap_or_else(|error| panic!("{error}")),
-        fill: Fill::Noise,
-    };
-    Some(vec![case])
+    Some(vec![line.parse().unwrap_or_else(|error| panic!("{error}"))])
 }
 
 /// Every shape in both layouts, with every strategy, tile, pass, storage type and option that it can be had with.
 pub fn all_cases() -> Vec<BatchCase> {
     cases_with(Effort {
-        product: 97,
+        settings: 1,
+        shapes: 97,
         options: 1,
+        wide: 1,
         tiles: 2,
     })
 }
@@ -85,8 +87,10 @@ pub fn all_cases() -> Vec<BatchCase> {
 /// As many of them as there is time to compile kernels for. Sorted by kernels.
 pub fn cases() -> Vec<BatchCase> {
     let mut cases = cases_with(Effort {
-        product: 293,
+        settings: 144,
+        shapes: 2,
         options: 4,
+        wide: 8,
         tiles: 1,
     });
     cases.sort_by_cached_key(BatchCase::kernels);
@@ -110,6 +114,9 @@ fn cases_with(effort: Effort) -> Vec<BatchCase> {
             config.affine(false).track_running_stats(false),
             config.affine(false).eps(0.5),
         ];
+        let rarely = if wide { effort.wide } else { 1 };
+        // The same settings for every shape.
+        let mut settings = Lottery::default();
         let typed_tunings = product(Dtype::ALL, &tunings(index, wide, effort));
         for ((dtype, (tuning, as_gpu)), (pass, epilogue)) in
             product(&typed_tunings, &product(&PASSES, Epilogue::ALL))
@@ -118,10 +125,12 @@ fn cases_with(effort: Effort) -> Vec<BatchCase> {
                 // Drivers have been seen to stumble over wide kernels of every storage type.
                 let typed = shape == WIDEST && tuning.strategy == Some(Strategy::Split);
                 let plain = (dtype == Dtype::F32 || typed) && epilogue == Epilogue::Identity;
-                let often = (config == options[0] || lottery.one_in(effort.options))
+                let often = (config == options[0] || lottery.one_in(rarely * effort.options))
                     && (max_binding.is_none() || lottery.one_in(4));
                 let basic = PASSES[..4].contains(&pass);
-                if (plain && basic && often) || lottery.one_in(effort.product) {
+                let drawn =
+                    settings.one_in(effort.settings) && lottery.one_in(rarely * effort.shapes);
+                if (plain && basic && often) || drawn {
                     let problem = Problem::new(shape, dtype);
                     let mut line = Line::new(problem, &config.epilogue(epilogue), pass);
                     line.common = line
@@ -182,8 +191,10 @@ pub fn exact_cases() -> Vec<BatchCase> {
     for (index, (shape, fill)) in integers.chain(constant).enumerate() {
         let config = BatchNormConfig::new(shape.channels());
         let effort = Effort {
-            product: 1,
+            settings: 1,
+            shapes: 1,
             options: 1,
+            wide: 1,
             tiles: 1,
         };
         // Tiles for processors and for GPUs take turns. Small integers are the same in all storage types.

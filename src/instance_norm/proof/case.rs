@@ -1,6 +1,7 @@
 //! One case of InstanceNorm, and its right answer.
 
 use std::fmt;
+use std::str::FromStr;
 
 use crate::error::PlanError;
 use crate::gpu::Caps;
@@ -16,6 +17,7 @@ use crate::norm::twin::memory::Memory;
 use crate::norm::uniform::EpsSettings;
 use crate::reference::compare::Bound;
 use crate::reference::instance_norm as oracle;
+use crate::word::WordError;
 
 /// A problem line.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +28,16 @@ pub struct InstanceCase {
 impl fmt::Display for InstanceCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.line.fmt(f)
+    }
+}
+
+impl FromStr for InstanceCase {
+    type Err = WordError;
+
+    fn from_str(line: &str) -> Result<Self, WordError> {
+        Ok(Self {
+            line: line.parse()?,
+        })
     }
 }
 

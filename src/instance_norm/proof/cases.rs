@@ -46,11 +46,7 @@ pub fn alone() -> bool {
 pub fn cases(one_in: u64) -> Vec<InstanceCase> {
     if let Ok(line) = std::env::var("WGPU_NORM_LINE") {
         // A line of another norm is none of these tests' business.
-        return line
-            .parse()
-            .map(|line| InstanceCase { line })
-            .into_iter()
-            .collect();
+        return line.parse().into_iter().collect();
     }
     let mut cases = Vec::new();
     let mut lottery = Lottery::default();
@@ -64,6 +60,8 @@ pub fn cases(one_in: u64) -> Vec<InstanceCase> {
             config.weight(false).eps(1e-3),
             config.affine(false),
         ];
+        // The same settings for every shape, so that shapes share kernels.
+        let mut settings = Lottery::default();
         let mut tunings = vec![(Tuning::default(), true)];
         // Tiles for processors and for GPUs take turns.
         let (tile, as_gpu) = match index / 2 % 2 {
@@ -82,7 +80,8 @@ pub fn cases(one_in: u64) -> Vec<InstanceCase> {
                 let plain = dtype == Dtype::F32 && epilogue == Epilogue::Identity;
                 let first = config == options[0] && (max_binding.is_none() || lottery.one_in(4));
                 let basic = plain && first && PASSES[..2].contains(&pass);
-                if basic || lottery.one_in(4 * one_in) {
+                let drawn = settings.one_in(one_in) && lottery.one_in(4);
+                if basic || drawn {
                     let problem = Problem::new(shape, dtype);
                     let mut line = Line::new(problem, &config.epilogue(epilogue), pass);
                     line.common = line

@@ -148,7 +148,11 @@ impl Inputs {
 
 /// The nearest value of a storage type.
 pub fn stored(dtype: Dtype, value: f64) -> f64 {
-    f64::from(dtype.of_words(&dtype.to_words(&[value as f32]), 1)[0])
+    match dtype {
+        Dtype::F32 => round(value),
+        Dtype::F16 => half::f16::from_f32(value as f32).into(),
+        Dtype::Bf16 => half::bf16::from_f32(value as f32).into(),
+    }
 }
 
 /// How a case's buffers hold values.

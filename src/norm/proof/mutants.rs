@@ -1,6 +1,7 @@
 //! Are the checks able to fail? Each mutant of a shader must turn a case red.
 
 use std::collections::HashMap;
+use std::str::FromStr;
 use std::sync::Mutex;
 
 use super::Case;
@@ -9,6 +10,7 @@ use super::deal::side_by_side;
 use crate::gpu::compose::Source;
 use crate::gpu::program::Program;
 use crate::gpu::{Kernels, test_gpu};
+use crate::word::WordError;
 
 /// A change to one shader file.
 #[derive(Debug)]
@@ -19,16 +21,20 @@ pub struct Mutant {
     pub to: &'static str,
     /// What that breaks.
     pub breaks: &'static str,
+    /// The problem lines of cases that catch it. Without any, all cases are searched.
+    pub lines: &'static [&'static str],
 }
 
-/// Writes a table of mutants: `"file": "text" => "replacement", "what breaks";`
+/// Writes a table of mutants: `"file": "text" => "replacement", "what breaks";`. Where few cases notice, the problem line of
+/// one of them stands last: `, "what breaks", "n2c1 nc f32 train";`
 macro_rules! mutants {
-    ($($file:literal: $from:literal => $to:literal, $breaks:literal;)+) => {
+    ($($file:literal: $from:literal => $to:literal, $breaks:literal $(, $line:literal)?;)+) => {
         &[$($crate::norm::proof::mutants::Mutant {
             file: $file,
             from: $from,
             to: $to,
             breaks: $breaks,
+            lines: &[$($line)?],
         }),+]
     };
 }
@@ -61,8 +67,12 @@ fn mutated(mutant: &Mutant, sources: &[&'static [Source]]) -> &'static [&'static
     Box::leak(folders.into_boxed_slice())
 }
 
-/// Every mutant must be caught by one of the cases, which are tried in order: those first whose kernels compile fast.
-pub fn every_mutant_is_caught<C: Case>(mutants: &[Mutant], cases: &[C]) {
+/// Every mutant must be caught by the case that it names, or by one of the cases, which are tried in order: those first whose
+/// kernels compile fast.
+pub fn every_mutant_is_caught<C>(mutants: &[Mutant], cases: &[C])
+where
+    C: Case + FromStr<Err = WordError>,
+{
     // The cases that each file takes part in, by index.
     let mut by_file = HashMap::<&str, Vec<usize>>::new();
     let mut files_of = HashMap::new();
@@ -89,9 +99,15 @@ pub fn every_mutant_is_caught<C: Case>(mutants: &[Mutant], cases: &[C]) {
     side_by_side(mutants, |mutant| {
         // Compiled kernels are kept by name, so that each mutant needs its own.
         let kernels = Kernels::new(test_gpu().device()).expect("the test device");
-        let candidates = by_file.get(mutant.file).map_or(&[][..], Vec::as_slice);
-        let caught = candidates.iter().any(|&index| {
-            let case = &cases[index];
+        let named = mutant.lines.iter().map(|line| line.parse());
+        let mut candidates: Vec<C> = named
+            .collect::<Result<_, _>>()
+            .map_err(|e| format!("{e}"))?;
+        if candidates.is_empty() {
+            let indices = by_file.get(mutant.file).into_iter().flatten();
+            candidates.extend(indices.map(|&index| cases[index]));
+        }
+        let caught = candidates.iter().any(|case| {
             case.program(kernels.caps()).is_some_and(|program| {
                 let program = Program {
                     sources: mutated(mutant, program.sources),
