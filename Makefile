@@ -19,7 +19,7 @@ test: driver
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --examples
 
 # The tests of the library that need a device, by parts of their names.
-ON_A_DEVICE = gpu::guard gpu::open gpu::tensor element mutants programs exact_answers
+ON_A_DEVICE = gpu::open gpu::submit gpu::tensor gpu::transfer element mutants programs exact_answers
 
 # No adapter has this name, so that a test which is missing above fails.
 check:

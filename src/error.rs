@@ -58,8 +58,8 @@ pub enum PlanError {
         /// `"positive"` with batch statistics, `"non-negative"` with running ones.
         needed: &'static str,
     },
-    /// `momentum` is not a finite number.
-    #[error("momentum: must be a finite number, or None for a cumulative average, got {momentum}")]
+    /// `momentum` is not a share. torch takes any number; beyond 1, running variances become negative.
+    #[error("momentum: must be from 0 to 1, or None for a cumulative average, got {momentum}")]
     Momentum {
         /// The value given.
         momentum: f32,
@@ -112,6 +112,9 @@ pub enum PlanError {
         /// The device's value.
         available: u64,
     },
+    /// The device failed.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     /// The driver failed to compile a kernel.
     #[error("kernel {kernel}: the device refused it: {message}")]
     Kernel {
@@ -180,20 +183,27 @@ pub enum BindError {
         /// The field of the second.
         second: &'static str,
     },
-    /// One kernel reads a slice and writes another slice of the same buffer, which wgpu does not allow.
+    /// Two slices of one buffer, of which the plan writes at least one. wgpu tracks whole buffers, and allows no dispatch to
+    /// read one part of a buffer and to write another. Whether a dispatch does both depends on the strategy, so no plan
+    /// takes such slices. Slices that are only read may share a buffer.
     #[error(
-        "{read} and {written}: slices of one buffer, one read and one written by the same kernel; \
-         wgpu tracks whole buffers, so put them in two"
+        "{first} and {second}: slices of one buffer, and one of them is written; wgpu tracks whole \
+         buffers, so put them in two"
     )]
     SharedBuffer {
-        /// The field that is read.
-        read: &'static str,
-        /// The field that is written.
-        written: &'static str,
+        /// The field of the first slice.
+        first: &'static str,
+        /// The field of the second.
+        second: &'static str,
     },
-    /// wgpu refused a buffer for a reason that the crate cannot check before: the buffer belongs to another device, or
-    /// was destroyed.
-    #[error("the device refused the buffers (is one of another device, or destroyed?): {message}")]
+    /// The device failed.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    /// wgpu refused a buffer for a reason that the crate cannot check before: the buffer belongs to another device, is
+    /// mapped, or was destroyed.
+    #[error(
+        "the device refused the buffers (is one of another device, mapped, or destroyed?): {message}"
+    )]
     Refused {
         /// wgpu's message, which has the buffer's label.
         message: String,
@@ -204,6 +214,15 @@ pub enum BindError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum GpuError {
+    /// No backend is allowed: the environment names none that exists, or the options none at all.
+    #[error(
+        "backends: none to choose from (WGPU_BACKEND is {variable:?}); name some of vulkan, metal, \
+         dx12, gl, separated by commas, or unset it"
+    )]
+    NoBackend {
+        /// The value of `WGPU_BACKEND`, empty if it is not set.
+        variable: String,
+    },
     /// No adapter can compute.
     #[error(
         "no GPU adapter for compute on {tried} (found: {found}); install a Vulkan driver, or Mesa's \
@@ -240,7 +259,7 @@ pub enum GpuError {
     OutOfMemory {
         /// The buffer's label.
         label: &'static str,
-        /// Its size in bytes.
+        /// Its size in bytes, 0 if it is no buffer.
         bytes: u64,
     },
     /// The device was lost, and every buffer with it.
@@ -397,10 +416,10 @@ pub enum Error {
     Word(#[from] WordError),
     /// See [`PlanError`].
     #[error(transparent)]
-    Plan(#[from] PlanError),
+    Plan(PlanError),
     /// See [`BindError`].
     #[error(transparent)]
-    Bind(#[from] BindError),
+    Bind(BindError),
     /// See [`GpuError`].
     #[error(transparent)]
     Gpu(#[from] GpuError),
@@ -410,4 +429,24 @@ pub enum Error {
     /// See [`TuneError`].
     #[error(transparent)]
     Tune(#[from] TuneError),
+}
+
+/// The device's own error is [`Error::Gpu`], wherever it comes from.
+impl From<PlanError> for Error {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::Gpu(error) => Self::Gpu(error),
+            error => Self::Plan(error),
+        }
+    }
+}
+
+/// The device's own error is [`Error::Gpu`], wherever it comes from.
+impl From<BindError> for Error {
+    fn from(error: BindError) -> Self {
+        match error {
+            BindError::Gpu(error) => Self::Gpu(error),
+            error => Self::Bind(error),
+        }
+    }
 }

@@ -16,7 +16,7 @@
 //! # Ok::<(), wgpu_norm::Error>(())
 //! ```
 //!
-//! Each call is one submission, and waits for nothing. `read`, `weight` and `state` wait.
+//! Each call is one submission, and returns before it is done. `read`, `weight` and `state` wait.
 //!
 //! # Updating the weights
 //!

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::process::Command;
 
-use crate::common::{STORAGE, blank, download, gpu, noise, upload};
+use crate::common::{STORAGE, blank, download, gpu, gpu_with, noise, upload};
 use wgpu::BufferUsages;
 use wgpu_norm::batch_norm::{
     BackwardBuffers, BackwardOptions, BackwardPlan, CombinePlan, EvalBuffers, EvalPlan, State,
@@ -142,6 +142,9 @@ fn limits_of_the_device() {
     low!(max_compute_workgroup_storage_size, 4096);
     low!(max_compute_invocations_per_workgroup, 32);
     low!(max_storage_buffer_binding_size, 512);
+    low!(max_uniform_buffer_binding_size, 64);
+    low!(max_bindings_per_bind_group, 8);
+    low!(max_compute_workgroup_size_y, 0);
     // Parameters cannot be taken in windows.
     let small = kernels(|limits| limits.max_storage_buffer_binding_size = 4096).unwrap();
     let plan = |shape: Shape| EvalPlan::new(&small, shape, &BatchNormConfig::new(shape.channels()));
@@ -154,6 +157,26 @@ fn limits_of_the_device() {
         }
     );
     assert!(plan(Shape::nchw(64, 64, 8, 8)).is_ok());
+    // An empty batch needs its parameters all the same.
+    let empty = TrainPlan::new(
+        &small,
+        Shape::nc(0, 1 << 31),
+        &BatchNormConfig::new(1 << 31),
+    );
+    fails_with!(empty, PlanError::Limit { .. });
+}
+
+#[test]
+fn a_tensor_above_the_largest_buffer() {
+    let gpu = gpu_with(|limits| limits.max_buffer_size = 1 << 20);
+    let shape = Shape::nc(1 << 10, 1 << 9);
+    let error = gpu.tensor(shape, &vec![0.0; 1 << 19]).unwrap_err();
+    let expected = PlanError::Limit {
+        limit: "max_buffer_size",
+        needed: 1 << 21,
+        available: 1 << 20,
+    };
+    assert_eq!(error, Error::Plan(expected));
 }
 
 /// Everything that a training step needs, to be spoilt one by one.
@@ -235,7 +258,7 @@ fn buffers() {
         needed: BufferUsages::STORAGE,
     };
     let overlap = |first, second| BindError::Overlap { first, second };
-    let shared = |read, written| BindError::SharedBuffer { read, written };
+    let shared = |first, second| BindError::SharedBuffer { first, second };
     let (saved, scratch) = (bench.plan.saved_bytes(), bench.plan.scratch_bytes());
     #[rustfmt::skip]
     let cases: [(Spoil, BindError); 11] = [
@@ -263,6 +286,21 @@ fn buffers() {
         }
         // Nothing was written, and the device is as well as before.
         assert_eq!(download(&bench.gpu, &bench.y, 4096), [7.0; 4096]);
+    }
+    // Whether two slices may share a buffer is the same for every strategy.
+    for &strategy in Strategy::ALL {
+        let tuning = Tuning::default().strategy(Some(strategy));
+        let options = TrainOptions::default().tuning(tuning);
+        let config = BatchNormConfig::new(16);
+        // Two planes of 64 values a channel fit every strategy.
+        let shape = Shape::nchw(2, 16, 8, 8);
+        let plan = TrainPlan::with_options(bench.gpu.kernels(), shape, &config, options);
+        let mut buffers = bench.buffers();
+        let one = blank(&bench.gpu, 16384);
+        buffers.x = one.slice(..8192);
+        buffers.running = Some(one.slice(8192..));
+        let bound = plan.unwrap().bind(&buffers).map(drop);
+        assert_eq!(bound, Err(shared("x", "running")), "{strategy}");
     }
     bench.x.destroy();
     let step = bench.plan.bind(&bench.buffers());
@@ -364,6 +402,66 @@ fn tensors() {
     }
 }
 
+/// A buffer that the application still has mapped cannot be computed with.
+#[test]
+fn a_mapped_tensor() {
+    let gpu = gpu();
+    let shape = Shape::nc(4, 4);
+    let mapped = gpu.device().create_buffer(&wgpu::BufferDescriptor {
+        label: Some("mapped"),
+        size: 64,
+        usage: STORAGE,
+        mapped_at_creation: true,
+    });
+    let x = gpu.tensor_from_buffer(shape, mapped).unwrap();
+    let mut bn = BatchNormConfig::new(4).build(&gpu).unwrap();
+    let before = bn.state().unwrap();
+    let refused = |result: Result<(), Error>| {
+        let error = result.unwrap_err();
+        let is = matches!(&error, Error::Bind(BindError::Refused { message }) if message.contains("mapped"));
+        assert!(is, "{error}");
+    };
+    refused(bn.train(&x).map(drop));
+    refused(bn.eval(&x).map(drop));
+    refused(bn.frozen(&x).map(drop));
+    let y = gpu.tensor(shape, &noise(1, 16)).unwrap();
+    let (_, saved) = bn.train(&y).unwrap();
+    refused(bn.backward(saved, &x).map(drop).map_err(Error::from));
+    fails_with!(x.read(), Error::Tensor(TensorError::Unreadable { .. }));
+    bn.load_state(&before).unwrap();
+    x.buffer().unmap();
+    bn.train(&x).map(drop).unwrap();
+}
+
+#[test]
+fn parameters_that_were_destroyed() {
+    let mut bn = BatchNormConfig::new(4).build(&gpu()).unwrap();
+    let state = bn.state().unwrap();
+    bn.affine_buffer().unwrap().destroy();
+    fails_with!(
+        bn.load_state(&state),
+        Error::Tensor(TensorError::Unwritable {
+            field: "affine",
+            ..
+        })
+    );
+    fails_with!(
+        bn.set_bias(&[0.0; 4]),
+        Error::Tensor(TensorError::Unwritable { .. })
+    );
+}
+
+/// wgpu does not tell whose queue it is. The first submission does.
+#[test]
+fn the_queue_of_another_device() {
+    let (gpu, other) = (gpu(), gpu_with(|_| ()));
+    let mixed = Gpu::from_wgpu(gpu.device().clone(), other.queue().clone()).unwrap();
+    let x = mixed.tensor(Shape::nc(4, 4), &noise(1, 16));
+    fails_with!(x, Error::Bind(BindError::Refused { .. }));
+    let layer = BatchNormConfig::new(4).build(&mixed);
+    fails_with!(layer, Error::Bind(BindError::Refused { .. }));
+}
+
 #[test]
 fn two_handles_of_one_device_share_tensors() {
     let gpu = gpu();
@@ -413,19 +511,23 @@ fn states() {
     let mut bn = BatchNormConfig::new(3).bias(false).build(&gpu).unwrap();
     let good = bn.state().unwrap();
     #[rustfmt::skip]
-    let cases: [(Change, &str); 6] = [
+    let cases: [(Change, &str); 10] = [
         (|s| s.weight = None, "weight: is missing"),
         (|s| s.weight = Some(vec![1.0; 4]), "weight: expected 3 values"),
         (|s| s.bias = Some(vec![1.0; 3]), "bias: is given"),
         (|s| s.running_var = None, "running_var: is missing"),
+        (|s| s.running_var = Some(vec![1.0, -1e-7, 1.0]), "running_var: must be 0 or more, got -0.0000001 in channel 1"),
+        (|s| s.running_var = Some(vec![1.0, 1.0, f32::NAN]), "running_var: must be 0 or more, got NaN in channel 2"),
+        (|s| s.running_mean = Some(vec![f32::NAN, 0.0, 0.0]), "running_mean: must be a finite number, got NaN in channel 0"),
+        (|s| s.running_mean = Some(vec![f32::INFINITY; 3]), "running_mean: must be a finite number, got inf"),
         (|s| s.num_batches_tracked = None, "num_batches_tracked: is missing"),
         (|s| s.num_batches_tracked = Some(1 << 32), "num_batches_tracked: is above"),
     ];
     for (spoil, start) in cases {
-        let mut bad = good.clone();
-        spoil(&mut bad);
         // What comes before the fault must not be written either.
-        bad.running_mean = Some(vec![9.0; 3]);
+        let mut bad = good.clone();
+        bad.weight = Some(vec![9.0; 3]);
+        spoil(&mut bad);
         fails(bn.load_state(&bad), start);
         assert_eq!(bn.state().unwrap(), good);
     }
@@ -459,6 +561,8 @@ fn an_adapter_that_is_not_there() {
     assert!(message.contains(
         "\"no such adapter\" (option or WGPU_ADAPTER_NAME) is in no adapter's name; found: "
     ));
+    let message = open_with("WGPU_BACKEND", "vulcan");
+    assert!(message.contains("WGPU_BACKEND is \"vulcan\""), "{message}");
     let message = open_with("WGPU_BACKEND", "noop");
     assert!(message.contains("no GPU adapter"), "{message}");
     assert!(message.contains("mesa-vulkan-drivers"), "{message}");

@@ -239,6 +239,6 @@ fn running_statistics_can_be_reset() {
         .train(&gpu.tensor(Shape::nc(3, 2), &noise(1, 6)).unwrap())
         .unwrap();
     assert_ne!(bn.state().unwrap(), new);
-    bn.reset_running_stats();
+    bn.reset_running_stats().unwrap();
     assert_eq!(bn.state().unwrap(), new);
 }

@@ -25,13 +25,17 @@ const FLOORS: &[&[&str]] = &[
 const ON_A_DEVICE: &[&str] = &[
     // Usages of buffers.
     "error.rs",
+    "gpu/buffer.rs",
     "gpu/caps.rs",
     "gpu/compiled.rs",
     "gpu/guard.rs",
     "gpu/kernels.rs",
     "gpu/open.rs",
     "gpu/step.rs",
+    "gpu/submit.rs",
     "gpu/tensor.rs",
+    "gpu/transfer.rs",
+    "gpu/under_way.rs",
     "gpu/wait.rs",
     "norm/layer/",
     "norm/plan.rs",

@@ -9,6 +9,8 @@ mod large_mean;
 mod launches;
 mod layer;
 mod layering;
+mod lost_device;
+mod memory;
 mod modules;
 mod oracle_against_torch;
 mod pieces;

@@ -192,3 +192,23 @@ fn frozen_without_running_statistics_is_train() {
         assert_eq!(a.bias().unwrap(), b.bias().unwrap());
     }
 }
+
+/// At its largest value the counter stays. Back at zero, it would weigh a batch as the first one, or divide by zero.
+#[test]
+fn the_counter_of_batches_does_not_wrap() {
+    let gpu = gpu();
+    let mut bn = BatchNormConfig::new(3).momentum(None).build(&gpu).unwrap();
+    let mut state = bn.state().unwrap();
+    state.num_batches_tracked = Some(u32::MAX.into());
+    state.running_mean = Some(vec![2.0; 3]);
+    bn.load_state(&state).unwrap();
+    let x = gpu.tensor(Shape::nc(9, 3), &noise(1, 27)).unwrap();
+    for _ in 0..2 {
+        bn.train(&x).map(drop).unwrap();
+        let after = bn.state().unwrap();
+        assert_eq!(after.num_batches_tracked, state.num_batches_tracked);
+        // A batch of so many weighs nothing.
+        assert_eq!(after.running_mean, state.running_mean);
+        assert_eq!(after.running_var, state.running_var);
+    }
+}

@@ -10,7 +10,8 @@ override CUMULATIVE: bool = false;
 
 fn move_running(channel: u32, mean: f32, unbiased_variance: f32) {
     let channels = params.geometry.statistics;
-    let batches = running[2u * channels + channel] + 1u;
+    // The counter stays at its largest value. Back at zero, it would weigh the next batch as the first one.
+    let batches = min(running[2u * channels + channel], 0xfffffffeu) + 1u;
     running[2u * channels + channel] = batches;
     let momentum = select(params.settings.momentum, 1.0 / f32(batches), CUMULATIVE);
     let old_mean = bitcast<f32>(running[channel]);

@@ -114,6 +114,9 @@ impl BatchNormConfig {
     }
 
     /// A new layer's buffer `affine`: weights 1, biases 0, of those that the configuration has.
+    ///
+    /// # Panics
+    /// If the host has no memory for that many channels.
     pub fn initial_affine(&self) -> Vec<f32> {
         let row = |present, value| {
             std::iter::repeat_n(value, if present { self.num_features } else { 0 })
@@ -123,6 +126,9 @@ impl BatchNormConfig {
 
     /// A new layer's buffer `running`, as bits: means 0, variances 1, counters 0. Empty without
     /// [`track_running_stats`](Self::track_running_stats).
+    ///
+    /// # Panics
+    /// If the host has no memory for that many channels.
     pub fn initial_running(&self) -> Vec<u32> {
         if !self.track_running_stats {
             return Vec::new();
@@ -145,7 +151,9 @@ impl BatchNormConfig {
             });
         }
         match self.momentum {
-            Some(momentum) if !momentum.is_finite() => Err(PlanError::Momentum { momentum }),
+            Some(momentum) if !(0.0..=1.0).contains(&momentum) => {
+                Err(PlanError::Momentum { momentum })
+            }
             _ => Ok(()),
         }
     }
@@ -194,8 +202,13 @@ mod tests {
         for eps in [-1e-5, f32::NAN, f32::INFINITY] {
             assert!(message(BatchNormConfig::new(1).eps(eps)).starts_with("eps:"));
         }
-        assert!(message(BatchNormConfig::new(1).momentum(Some(f32::NAN))).starts_with("momentum:"));
-        assert_eq!(BatchNormConfig::new(1).momentum(Some(-1.2)).check(), Ok(()));
+        for momentum in [f32::NAN, -0.1, 1.5, f32::INFINITY] {
+            let config = BatchNormConfig::new(1).momentum(Some(momentum));
+            assert!(message(config).starts_with("momentum:"));
+        }
+        for momentum in [Some(0.0), Some(1.0), None] {
+            assert_eq!(BatchNormConfig::new(1).momentum(momentum).check(), Ok(()));
+        }
         let config = BatchNormConfig::new(2);
         assert!(config.check_batch_statistics(Shape::nc(1, 2)).is_err());
         assert!(config.check_batch_statistics(Shape::nc(0, 2)).is_ok());

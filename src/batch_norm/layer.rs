@@ -9,8 +9,7 @@ use crate::dtype::Problem;
 use crate::error::{Error, TuneError};
 use crate::gpu::{Gpu, Step, Tensor};
 use crate::norm::layer::{
-    BackwardError, Gradients, Input, LayerId, Parameters, Saved, Wanted, check_rows, like, submit,
-    uploaded,
+    BackwardError, Gradients, Input, LayerId, Parameters, Saved, Wanted, check_rows, like, uploaded,
 };
 use crate::norm::options::{Destination, setters};
 use crate::norm::tuner::Tuner;
@@ -18,8 +17,9 @@ use crate::norm::tuning::Tuning;
 
 /// A BatchNorm layer on a device.
 ///
-/// There is no `training` flag to forget: the mode is the method. Each call is one submission, allocates its results and
-/// waits for nothing. A training loop that must not allocate uses the plans.
+/// There is no `training` flag to forget: the mode is the method. Each call is one submission and allocates its results.
+/// It waits only where eight calls are under way, for the first of them, so that a loop that reads nothing does not hold the
+/// results of all its steps. A training loop that must not allocate uses the plans, which never wait.
 ///
 /// ```no_run
 /// # use wgpu_norm::{BatchNormConfig, Gpu, Shape};
@@ -189,7 +189,7 @@ impl BatchNorm {
                 .residual(input.residual_slice())
                 .scratch(scratch.slice(..)),
         )?;
-        submit(&self.gpu, |encoder| step.encode(encoder));
+        self.gpu.submit(|encoder| step.encode(encoder))?;
         let saved = self.saved(x, &y, statistics, false);
         Ok((y, saved))
     }
@@ -202,7 +202,7 @@ impl BatchNorm {
     pub fn eval<'a>(&self, input: impl Into<Input<'a>>) -> Result<Tensor, Error> {
         let input = input.into();
         let (y, step, _) = self.evaluation(input)?;
-        submit(&self.gpu, |encoder| step.encode(encoder));
+        self.gpu.submit(|encoder| step.encode(encoder))?;
         Ok(y)
     }
 
@@ -216,15 +216,15 @@ impl BatchNorm {
         let input = input.into();
         let (y, step, own) = self.evaluation(input)?;
         let Some(running) = &self.running else {
-            submit(&self.gpu, |encoder| step.encode(encoder));
+            self.gpu.submit(|encoder| step.encode(encoder))?;
             let saved = self.saved(input.x, &y, own, false);
             return Ok((y, saved));
         };
         let statistics = self.gpu.state_buffer("saved", running.size())?;
-        submit(&self.gpu, |encoder| {
+        self.gpu.submit(|encoder| {
             step.encode(encoder);
             encoder.copy_buffer_to_buffer(running, 0, &statistics, 0, running.size());
-        });
+        })?;
         let saved = self.saved(input.x, &y, statistics, true);
         Ok((y, saved))
     }
@@ -317,7 +317,7 @@ impl BatchNorm {
                 .dresidual(gradients.dresidual.as_ref().map(Tensor::slice))
                 .scratch(scratch.slice(..)),
         )?;
-        submit(&self.gpu, |encoder| step.encode(encoder));
+        self.gpu.submit(|encoder| step.encode(encoder))?;
         Ok(gradients)
     }
 

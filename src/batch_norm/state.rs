@@ -78,7 +78,9 @@ impl BatchNorm {
     /// Replaces parameters and running statistics: all of them, or on error none.
     ///
     /// # Errors
-    /// [`TensorError::State`] for a value that the layer does not have, lacks, or has in another length.
+    /// [`TensorError::State`] for a value that the layer does not have, lacks, or has in another length, for a running mean
+    /// that is not finite, and for a running variance that is negative or NaN. torch takes those, and gives NaN from then on.
+    /// [`GpuError::DeviceLost`](crate::GpuError::DeviceLost).
     pub fn load_state(&mut self, state: &State) -> Result<(), Error> {
         let config = *self.config();
         let (channels, track) = (config.num_features, config.track_running_stats);
@@ -93,6 +95,13 @@ impl BatchNorm {
         check("bias", &state.bias, config.bias)?;
         check("running_mean", &state.running_mean, track)?;
         check("running_var", &state.running_var, track)?;
+        check_statistics(
+            "running_mean",
+            &state.running_mean,
+            "a finite number",
+            |v| v.is_finite(),
+        )?;
+        check_statistics("running_var", &state.running_var, "0 or more", |v| v >= 0.0)?;
         let counted = state.num_batches_tracked.map(|_| channels);
         check_values("num_batches_tracked", counted, track.then_some(channels))?;
         let batches = u32::try_from(state.num_batches_tracked.unwrap_or(0)).map_err(|_| {
@@ -105,25 +114,47 @@ impl BatchNorm {
             let values = rows.into_iter().flatten().flatten();
             values.map(|value| value.to_bits()).collect()
         };
-        let queue = self.gpu().queue();
         if let Some(affine) = self.affine_buffer() {
             let rows = bits([&state.weight, &state.bias]);
-            queue.write_buffer(affine, 0, bytemuck::cast_slice(&rows));
+            self.gpu()
+                .write("affine", affine, 0, bytemuck::cast_slice(&rows))?;
         }
         if let Some(running) = self.running_buffer() {
             let mut rows = bits([&state.running_mean, &state.running_var]);
             rows.extend(std::iter::repeat_n(batches, channels));
-            queue.write_buffer(running, 0, bytemuck::cast_slice(&rows));
+            self.gpu()
+                .write("running", running, 0, bytemuck::cast_slice(&rows))?;
         }
         Ok(())
     }
 
     /// Sets the running statistics back to those of a new layer.
-    pub fn reset_running_stats(&mut self) {
-        if let Some(running) = self.running_buffer() {
-            let rows = self.config().initial_running();
-            let queue = self.gpu().queue();
-            queue.write_buffer(running, 0, bytemuck::cast_slice(&rows));
-        }
+    ///
+    /// # Errors
+    /// [`GpuError::DeviceLost`](crate::GpuError::DeviceLost).
+    pub fn reset_running_stats(&mut self) -> Result<(), Error> {
+        let Some(running) = self.running_buffer() else {
+            return Ok(());
+        };
+        let rows = self.config().initial_running();
+        self.gpu()
+            .write("running", running, 0, bytemuck::cast_slice(&rows))
+    }
+}
+
+/// Are all values of a running statistic possible ones?
+fn check_statistics(
+    field: &'static str,
+    values: &Option<Vec<f32>>,
+    needed: &str,
+    possible: impl Fn(f32) -> bool,
+) -> Result<(), TensorError> {
+    let mut channels = values.iter().flatten().enumerate();
+    match channels.find(|&(_, &value)| !possible(value)) {
+        None => Ok(()),
+        Some((channel, value)) => Err(TensorError::State {
+            field,
+            problem: format!("must be {needed}, got {value} in channel {channel}"),
+        }),
     }
 }

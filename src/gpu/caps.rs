@@ -39,6 +39,10 @@ const USUAL_LANES: u32 = 32;
 impl Caps {
     /// Storage buffers of the largest kernel. WebGPU guarantees eight; Metal needs one of them for itself.
     pub const STORAGE_BUFFERS: u32 = 7;
+    /// One more than the largest binding number of a kernel.
+    pub const BINDINGS: u32 = 16;
+    /// The largest uniform of a kernel, in bytes.
+    pub const UNIFORM_BYTES: u32 = 160;
     /// Workgroup memory of the largest kernel, in bytes: 256 partial moments of 64 bytes.
     pub const WORKGROUP_MEMORY: u32 = 16384;
 
@@ -104,6 +108,26 @@ impl Caps {
                 "max_uniform_buffers_per_shader_stage",
                 1,
                 limits.max_uniform_buffers_per_shader_stage,
+            ),
+            (
+                "max_uniform_buffer_binding_size",
+                Self::UNIFORM_BYTES,
+                u32::try_from(limits.max_uniform_buffer_binding_size).unwrap_or(u32::MAX),
+            ),
+            (
+                "max_bindings_per_bind_group",
+                Self::BINDINGS,
+                limits.max_bindings_per_bind_group,
+            ),
+            (
+                "max_compute_workgroup_size_y",
+                1,
+                limits.max_compute_workgroup_size_y,
+            ),
+            (
+                "max_compute_workgroup_size_z",
+                1,
+                limits.max_compute_workgroup_size_z,
             ),
             ("max_bind_groups", 1, limits.max_bind_groups),
         ];

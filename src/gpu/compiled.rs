@@ -1,5 +1,6 @@
 //! A program with its compiled kernels and its uniforms: made once a plan.
 
+use super::buffer::filled;
 use super::compose::{Access, Form};
 use super::kernels::{Kernel, Kernels};
 use super::program::{Field, Launch, Program, Uniform};
@@ -20,13 +21,14 @@ impl Compiled {
     /// Compiles the kernels, and uploads the uniforms.
     ///
     /// # Errors
-    /// [`PlanError::Kernel`] if the driver refuses one.
+    /// [`PlanError::Kernel`] if the driver refuses one; [`PlanError::Gpu`].
     pub fn new<U: Uniform>(kernels: &Kernels, program: &Program<U>) -> Result<Self, PlanError> {
         let program = program.with_bytes();
         Ok(Self {
             kernels: kernels.clone(),
+            // Before the kernels, because it finds out whether the device is lost.
+            uniforms: Uniforms::new(kernels, &program)?,
             compiled: kernels.compiled(&program)?,
-            uniforms: Uniforms::new(kernels, &program),
             program,
         })
     }
@@ -64,7 +66,7 @@ pub(super) struct Uniforms {
 }
 
 impl Uniforms {
-    fn new(kernels: &Kernels, program: &Program<Vec<u8>>) -> Self {
+    fn new(kernels: &Kernels, program: &Program<Vec<u8>>) -> Result<Self, PlanError> {
         let dispatches = &program.dispatches;
         let size = dispatches.first().map_or(16, |first| first.params.len());
         let stride = size.next_multiple_of(kernels.caps().uniform_alignment as usize);
@@ -72,19 +74,12 @@ impl Uniforms {
         for (dispatch, place) in dispatches.iter().zip(bytes.chunks_mut(stride)) {
             place[..size].copy_from_slice(&dispatch.params);
         }
-        let buffer = wgpu::util::DeviceExt::create_buffer_init(
-            kernels.device(),
-            &wgpu::util::BufferInitDescriptor {
-                label: Some("wgpu_norm uniforms"),
-                contents: &bytes,
-                usage: wgpu::BufferUsages::UNIFORM,
-            },
-        );
-        Self {
-            buffer,
+        let usage = wgpu::BufferUsages::UNIFORM;
+        Ok(Self {
+            buffer: filled(kernels.device(), "wgpu_norm uniforms", &bytes, usage)?,
             stride: stride as u64,
             size: size as u64,
-        }
+        })
     }
 
     pub(super) fn binding(&self, index: usize) -> wgpu::BindingResource<'_> {

@@ -1,7 +1,9 @@
-//! wgpu's validation errors and panics as values.
+//! wgpu's errors and panics as values.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::error::GpuError;
 
 /// Runs `call`, with wgpu's first error of the kinds `filters`; a later kind comes before an earlier one.
 pub fn scoped<T>(
@@ -23,15 +25,66 @@ pub fn scoped<T>(
     (value, errors.into_iter().flatten().next())
 }
 
-/// Runs `call` and turns wgpu's validation error, or its panic on a buffer of another `Instance`, into a message.
-pub fn guarded<T>(device: &wgpu::Device, call: impl FnOnce() -> T) -> Result<T, String> {
-    let (result, error) = scoped(device, &[wgpu::ErrorFilter::Validation], || {
-        catch_unwind(AssertUnwindSafe(call))
+/// Why wgpu did not do what it was asked.
+#[derive(Debug, PartialEq)]
+pub enum Refusal {
+    /// The device is lost, or has no memory left.
+    Gpu(GpuError),
+    /// The call was not valid: wgpu's message.
+    Invalid(String),
+}
+
+impl Refusal {
+    /// The device's error, or the one that `invalid` makes of wgpu's message.
+    pub fn or<E: From<GpuError>>(self, invalid: impl FnOnce(String) -> E) -> E {
+        match self {
+            Self::Gpu(error) => error.into(),
+            Self::Invalid(message) => invalid(message),
+        }
+    }
+}
+
+/// Runs `call`, which allocates `bytes` for `label`, and turns wgpu's errors, and its panic on a buffer of another
+/// `Instance`, into a value.
+pub fn guarded<T>(
+    device: &wgpu::Device,
+    (label, bytes): (&'static str, u64),
+    call: impl FnOnce() -> T,
+) -> Result<T, Refusal> {
+    let filters = [
+        wgpu::ErrorFilter::Validation,
+        wgpu::ErrorFilter::OutOfMemory,
+    ];
+    let (result, error) = scoped(device, &filters, || catch_unwind(AssertUnwindSafe(call)));
+    let message = match (result, error) {
+        (Ok(value), None) => return Ok(value),
+        (Ok(_), Some(wgpu::Error::OutOfMemory { .. })) => {
+            return Err(Refusal::Gpu(GpuError::OutOfMemory { label, bytes }));
+        }
+        (Ok(_), Some(error)) => error.to_string(),
+        (Err(panic), _) => message_of(panic.as_ref()),
+    };
+    // Objects that a lost device has made are invalid, and are refused for that.
+    alive(device).map_err(Refusal::Gpu)?;
+    Err(Refusal::Invalid(message))
+}
+
+/// Is the device still there? A lost device makes objects without an error, and drops work without one.
+pub fn alive(device: &wgpu::Device) -> Result<(), GpuError> {
+    // A buffer needs a usage. Every device says so, but for a lost one, which reports no errors.
+    let (_, error) = scoped(device, &[wgpu::ErrorFilter::Validation], || {
+        device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: 4,
+            usage: wgpu::BufferUsages::empty(),
+            mapped_at_creation: false,
+        })
     });
-    let value = result.map_err(|panic| message_of(panic.as_ref()))?;
     match error {
-        None => Ok(value),
-        Some(error) => Err(error.to_string()),
+        Some(_) => Ok(()),
+        None => Err(GpuError::DeviceLost {
+            message: "it accepts no work".to_owned(),
+        }),
     }
 }
 
@@ -41,41 +94,4 @@ pub fn message_of(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("wgpu panicked")
         .to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::gpu::test_gpu;
-
-    #[test]
-    fn a_panic_is_its_message_and_leaves_no_scope_open() {
-        let device = test_gpu().device();
-        let message = guarded(device, || panic!("no {}", "luck")).unwrap_err();
-        assert_eq!(message, "no luck");
-        assert_eq!(guarded(device, || 3), Ok(3));
-    }
-
-    #[test]
-    fn an_error_is_told_by_its_kind() {
-        let device = test_gpu().device();
-        let filters = [
-            wgpu::ErrorFilter::OutOfMemory,
-            wgpu::ErrorFilter::Validation,
-        ];
-        let (_, error) = scoped(device, &filters, || {
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: None,
-                size: 16,
-                // A buffer needs a usage.
-                usage: wgpu::BufferUsages::empty(),
-                mapped_at_creation: false,
-            })
-        });
-        assert!(
-            matches!(error, Some(wgpu::Error::Validation { .. })),
-            "{error:?}"
-        );
-        assert!(scoped(device, &filters, || ()).1.is_none());
-    }
 }

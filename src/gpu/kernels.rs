@@ -1,21 +1,33 @@
 //! Compiled kernels, once a device.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use super::buffer::allocated;
 use super::caps::Caps;
 use super::compose::{Access, ComposeError, Composed, Form};
+use super::guard::alive;
 use super::program::{Dispatch, KernelSpec, Program};
 use crate::error::PlanError;
 
 /// The kernels of one device, compiled as plans ask for them and kept. Cheap to clone; clones share.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Kernels {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+/// In few words: errors and tensors hold kernels, and would print the text of each.
+impl fmt::Debug for Kernels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kernels")
+            .field("caps", self.caps())
+            .field("compiled", &self.known().len())
+            .finish_non_exhaustive()
+    }
+}
+
 struct Inner {
     device: wgpu::Device,
     caps: Caps,
@@ -41,7 +53,7 @@ impl Kernels {
     ///
     /// # Errors
     /// [`PlanError::Limit`] if the device was created with limits too low; see
-    /// [`Gpu::required_limits`](crate::Gpu::required_limits).
+    /// [`Gpu::required_limits`](crate::Gpu::required_limits). [`PlanError::Gpu`] for a device that was lost.
     pub fn new(device: &wgpu::Device) -> Result<Self, PlanError> {
         Self::with_cache(device, None)
     }
@@ -57,14 +69,8 @@ impl Kernels {
         cache: Option<wgpu::PipelineCache>,
     ) -> Result<Self, PlanError> {
         let caps = Caps::of(device)?;
-        let placeholder = |label| {
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some(label),
-                size: 16,
-                usage: wgpu::BufferUsages::STORAGE,
-                mapped_at_creation: false,
-            })
-        };
+        alive(device)?;
+        let placeholder = |label| allocated(device, label, 16, wgpu::BufferUsages::STORAGE);
         Ok(Self {
             inner: Arc::new(Inner {
                 device: device.clone(),
@@ -72,8 +78,8 @@ impl Kernels {
                 cache,
                 kernels: Mutex::default(),
                 placeholders: [
-                    placeholder("wgpu_norm placeholder, read"),
-                    placeholder("wgpu_norm placeholder, written"),
+                    placeholder("wgpu_norm placeholder, read")?,
+                    placeholder("wgpu_norm placeholder, written")?,
                 ],
             }),
         })
@@ -164,6 +170,14 @@ impl Kernels {
         known.insert(spec.clone(), kernel.clone());
         known.insert(reduced, kernel.clone());
         Ok(kernel)
+    }
+
+    /// Drops all compiled kernels that no plan or step holds. Plans made later compile theirs again.
+    ///
+    /// Kernels are kept for the life of the device, because training meets few shapes again and again. An application that
+    /// meets hundreds of kinds of problems, such as a search over networks, calls this between them.
+    pub fn trim(&self) {
+        self.known().clear();
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<KernelSpec, Kernel>> {

@@ -1,5 +1,6 @@
 //! The only wgpu plumbing: devices, compiled kernels, tensors, bound steps. Knows no norm.
 
+mod buffer;
 mod caps;
 pub(crate) mod compiled;
 pub(crate) mod compose;
@@ -8,7 +9,10 @@ mod kernels;
 mod open;
 pub(crate) mod program;
 pub(crate) mod step;
+mod submit;
 mod tensor;
+mod transfer;
+mod under_way;
 mod wait;
 
 pub use caps::Caps;

@@ -1,9 +1,10 @@
 //! Devices: opened by the crate, or the application's own.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use super::caps::Caps;
 use super::kernels::Kernels;
+use super::under_way::UnderWay;
 use crate::error::{Error, GpuError};
 
 /// The device that [`Gpu::open_with`] opens.
@@ -99,11 +100,17 @@ impl GpuOptions {
 pub struct Gpu {
     queue: wgpu::Queue,
     kernels: Kernels,
+    under_way: Arc<UnderWay>,
 }
 
 impl Gpu {
     /// Opens a device as the environment asks: [`open_with`](Self::open_with) the options
     /// [`from_env`](GpuOptions::from_env).
+    ///
+    /// An application that has a device already passes it to [`from_wgpu`](Self::from_wgpu) instead. The device that is
+    /// opened here belongs to another `wgpu::Instance` than the application's, and wgpu tells buffers apart by numbers that
+    /// are unique within an instance only: a buffer of the application's device can pass for one of this device, and be read
+    /// or overwritten in its place.
     ///
     /// # Errors
     /// As [`open_with`](Self::open_with).
@@ -125,7 +132,7 @@ impl Gpu {
     /// there and those of the first call's options, and later calls find adapters of no others.
     ///
     /// # Errors
-    /// [`GpuError::NoAdapter`], [`GpuError::AdapterName`] or [`GpuError::NoDevice`], which say what was found and
+    /// [`GpuError::NoBackend`], [`GpuError::NoAdapter`], [`GpuError::AdapterName`] or [`GpuError::NoDevice`], which say what was found and
     /// what to install; [`PlanError::Limit`](crate::PlanError::Limit) for limits below
     /// [`required_limits`](Self::required_limits).
     pub fn open_with(options: GpuOptions) -> Result<Self, Error> {
@@ -138,6 +145,10 @@ impl Gpu {
     /// As [`open_with`](Self::open_with).
     pub async fn open_with_async(options: GpuOptions) -> Result<Self, Error> {
         let backends = options.backends;
+        if backends.is_empty() {
+            let variable = std::env::var("WGPU_BACKEND").unwrap_or_default();
+            return Err(GpuError::NoBackend { variable }.into());
+        }
         let adapters = instance(backends).enumerate_adapters(backends).await;
         let adapter = choose(adapters, backends, options.adapter)?;
         let wanted = Self::wanted_features() | wgpu::Features::TIMESTAMP_QUERY | options.features;
@@ -159,6 +170,9 @@ impl Gpu {
     /// Works on the application's own device and its queue. Neither is changed: the crate sets no callback and no
     /// error handler. Buffers of the device may be bound to plans.
     ///
+    /// The queue must be the device's own. wgpu tells no queue's device: with another one, the first upload is
+    /// refused, or dropped if that other device has an error handler of its own.
+    ///
     /// # Errors
     /// [`PlanError::Limit`](crate::PlanError::Limit) if the device's limits are below
     /// [`required_limits`](Self::required_limits).
@@ -168,7 +182,11 @@ impl Gpu {
 
     /// Works with kernels made before, such as those of [`Kernels::with_cache`], and the queue of their device.
     pub fn from_kernels(kernels: Kernels, queue: wgpu::Queue) -> Self {
-        Self { queue, kernels }
+        Self {
+            queue,
+            kernels,
+            under_way: Arc::default(),
+        }
     }
 
     /// The lowest limits that all kernels run with, for the application's `DeviceDescriptor`. WebGPU's default limits
@@ -200,6 +218,10 @@ impl Gpu {
     /// The compiled kernels, which plans are made with.
     pub fn kernels(&self) -> &Kernels {
         &self.kernels
+    }
+
+    pub(super) fn under_way(&self) -> &UnderWay {
+        &self.under_way
     }
 
     /// Whether both have the same device.

@@ -77,8 +77,10 @@ impl Compiled {
     pub fn bind(&self, label: &'static str, slices: &Slices<'_>) -> Result<Step, BindError> {
         check_each(self, slices)?;
         check_pairs(self, slices)?;
-        guarded(self.kernels.device(), || ready(label, self, slices))
-            .map_err(|message| BindError::Refused { message })
+        guarded(self.kernels.device(), ("bindings", 0), || {
+            ready(label, self, slices)
+        })
+        .map_err(|refusal| refusal.or(|message| BindError::Refused { message }))
     }
 }
 
@@ -193,30 +195,15 @@ fn check_pairs(plan: &Compiled, slices: &Slices<'_>) -> Result<(), BindError> {
             if a.buffer() != b.buffer() {
                 continue;
             }
+            if !plan.writes(first) && !plan.writes(second) {
+                continue;
+            }
+            let (first, second) = (first.name(), second.name());
             let overlap = a.offset() < b.offset() + b_bytes && b.offset() < a.offset() + a_bytes;
-            if overlap && (plan.writes(first) || plan.writes(second)) {
-                return Err(BindError::Overlap {
-                    first: first.name(),
-                    second: second.name(),
-                });
-            }
-            for kernel in &plan.compiled {
-                let access = |field: Field| {
-                    let mut bindings = kernel.composed.bindings.iter();
-                    bindings
-                        .find(|declared| declared.name == field.name())
-                        .map(|declared| declared.access)
-                };
-                let (read, written) = match (access(first), access(second)) {
-                    (Some(Access::Read), Some(Access::Write)) => (first, second),
-                    (Some(Access::Write), Some(Access::Read)) => (second, first),
-                    _ => continue,
-                };
-                return Err(BindError::SharedBuffer {
-                    read: read.name(),
-                    written: written.name(),
-                });
-            }
+            return Err(match overlap {
+                true => BindError::Overlap { first, second },
+                false => BindError::SharedBuffer { first, second },
+            });
         }
     }
     Ok(())

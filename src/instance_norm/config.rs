@@ -58,6 +58,9 @@ impl InstanceNormConfig {
     }
 
     /// A new layer's buffer `affine`: weights 1, biases 0, of those that the configuration has.
+    ///
+    /// # Panics
+    /// If the host has no memory for that many channels.
     pub fn initial_affine(&self) -> Vec<f32> {
         let row = |present, value| {
             std::iter::repeat_n(value, if present { self.num_features } else { 0 })

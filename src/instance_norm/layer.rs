@@ -6,14 +6,14 @@ use super::plans::{BackwardBuffers, BackwardPlan, ForwardBuffers, ForwardPlan};
 use crate::error::Error;
 use crate::gpu::{Gpu, Tensor};
 use crate::norm::layer::{
-    BackwardError, Gradients, Input, LayerId, Parameters, Saved, Wanted, like, submit,
+    BackwardError, Gradients, Input, LayerId, Parameters, Saved, Wanted, like,
 };
 use crate::norm::options::Destination;
 use crate::norm::tuning::Tuning;
 
 /// An InstanceNorm layer on a device.
 ///
-/// Each call is one submission, allocates its results and waits for nothing.
+/// Each call is one submission and allocates its results. It waits only where eight calls are under way.
 ///
 /// ```no_run
 /// # use wgpu_norm::{Gpu, InstanceNormConfig, Shape};
@@ -117,7 +117,7 @@ impl InstanceNorm {
                 .residual(input.residual_slice())
                 .scratch(scratch.slice(..)),
         )?;
-        submit(&self.gpu, |encoder| step.encode(encoder));
+        self.gpu.submit(|encoder| step.encode(encoder))?;
         let saved = Saved::new(self.id, self.config.epilogue, x, &y, statistics, false);
         Ok((y, saved))
     }
@@ -186,7 +186,7 @@ impl InstanceNorm {
                 .dresidual(gradients.dresidual.as_ref().map(Tensor::slice))
                 .scratch(scratch.slice(..)),
         )?;
-        submit(&self.gpu, |encoder| step.encode(encoder));
+        self.gpu.submit(|encoder| step.encode(encoder))?;
         Ok(gradients)
     }
 }

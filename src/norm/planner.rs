@@ -341,7 +341,7 @@ impl<'a, S: Settings> Planner<'a, S> {
             .map(|dispatch| u64::from(dispatch.window.end - dispatch.window.start) * vector_bytes);
         let whole = needs
             .iter()
-            .filter(|need| !need.field.is_activation() && !dispatches.is_empty())
+            .filter(|need| !need.field.is_activation())
             .map(|need| need.bytes);
         let limit = |limit, needed, available| PlanError::Limit {
             limit,

@@ -39,6 +39,7 @@ impl fmt::Display for BatchCase {
 fn move_running(run: &mut Run<'_, MomentumSettings>, channel: usize, mean: f64, var: f64) {
     let channels = run.statistics();
     let batches = run.memory.get(RUNNING, 2 * channels + channel) + 1.0;
+    let batches = batches.min(u32::MAX.into());
     run.memory.set(RUNNING, 2 * channels + channel, batches);
     let momentum = if run.is("CUMULATIVE") {
         1.0 / batches

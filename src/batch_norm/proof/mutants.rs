@@ -88,6 +88,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "stored_saved": "row * params.geometry.statistics" => "row", "rows overlap";
     "write_statistics": "max(total.count[c] - 1.0, 1.0)" => "total.count[c]", "biased for unbiased";
     "write_statistics": "saved[2u * count + index] = statistics.mean_low[c];" => "", "the rest of the mean is not saved";
+    "running_moved": "channel], 0xfffffffeu) + 1u" => "channel], 3u) + 1u", "the counter stands still";
     "running_moved": "momentum * unbiased_variance" => "momentum * mean", "mean for variance";
     "running_moved": "select(params.settings.momentum, 1.0 / f32(batches), CUMULATIVE)" => "params.settings.momentum", "no cumulative average";
     "running_moved": "(1.0 - momentum) * old_mean + momentum * mean" => "momentum * old_mean + (1.0 - momentum) * mean", "momentum the other way round";

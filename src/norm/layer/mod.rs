@@ -51,10 +51,3 @@ pub fn check_alike(field: &'static str, tensor: &Tensor, x: &Tensor) -> Result<(
 pub fn like(x: &Tensor) -> Result<Tensor, Error> {
     x.gpu().uninitialized(x.problem(), x.len())
 }
-
-/// Submits one call's commands.
-pub fn submit(gpu: &Gpu, record: impl FnOnce(&mut wgpu::CommandEncoder)) {
-    let mut encoder = gpu.device().create_command_encoder(&Default::default());
-    record(&mut encoder);
-    gpu.queue().submit([encoder.finish()]);
-}

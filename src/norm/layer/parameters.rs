@@ -103,9 +103,7 @@ pub fn uploaded(
     if bytes.is_empty() {
         return Ok(None);
     }
-    let buffer = gpu.state_buffer(label, bytes.len() as u64)?;
-    gpu.queue().write_buffer(&buffer, 0, bytes);
-    Ok(Some(buffer))
+    Ok(Some(gpu.filled_buffer(label, bytes)?))
 }
 
 /// Is a value of the layer's state given if and only if the layer has it, and with the right number of values?

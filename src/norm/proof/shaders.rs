@@ -100,6 +100,8 @@ fn validate_text(variants: &[(KernelSpec, Composed)]) {
         storage.count() <= Caps::STORAGE_BUFFERS as usize,
         "{first:?}: too many buffers"
     );
+    let mut numbers = composed.bindings.iter().map(|b| b.number);
+    assert!(numbers.all(|n| n < Caps::BINDINGS), "{first:?}: bindings");
     let form = Form::default().constants(true).read_write(true);
     let engines = parsed(first, composed, form);
     check(&engines, capabilities).unwrap_or_else(|e| panic!("{first:?} for engines: {e}"));
@@ -184,6 +186,7 @@ pub fn check_layout<C: Case>(cases: &[C], settings: &[&str]) {
             parts, part_stride, zero)
     );
     let (geometry, reduction) = (size_of::<Geometry>(), size_of::<Reduction>());
+    assert!(size_of::<C::Settings>() + geometry + reduction <= Caps::UNIFORM_BYTES as usize);
     let offset = |name: &str, offset| (name.to_owned(), offset);
     assert_eq!(
         members(&module, "Params").0,

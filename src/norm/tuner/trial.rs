@@ -119,20 +119,17 @@ impl<'a> Trial<'a> {
 
     /// The results of a program on memory filled with noise.
     fn results_of(&self, index: usize) -> Result<Vec<Vec<f32>>, Error> {
-        let mut encoder = self
-            .gpu
-            .device()
-            .create_command_encoder(&Default::default());
-        for (number, (field, buffer)) in (0..).zip(&self.memory) {
-            let noise = &self.noise[usize::from(!field.is_activation())];
-            for begin in (0..buffer.size()).step_by(NOISE as usize) {
-                let bytes = NOISE.min(buffer.size() - begin);
-                // Each field begins at another place of the noise.
-                encoder.copy_buffer_to_buffer(noise, SHIFT * number, buffer, begin, bytes);
+        self.gpu.submit(|encoder| {
+            for (number, (field, buffer)) in (0..).zip(&self.memory) {
+                let noise = &self.noise[usize::from(!field.is_activation())];
+                for begin in (0..buffer.size()).step_by(NOISE as usize) {
+                    let bytes = NOISE.min(buffer.size() - begin);
+                    // Each field begins at another place of the noise.
+                    encoder.copy_buffer_to_buffer(noise, SHIFT * number, buffer, begin, bytes);
+                }
             }
-        }
-        self.steps[index].encode(&mut encoder);
-        self.gpu.queue().submit([encoder.finish()]);
+            self.steps[index].encode(encoder);
+        })?;
         let results = self.memory.iter();
         results
             .filter(|(field, _)| self.results.contains(field))
@@ -152,12 +149,10 @@ impl<'a> Trial<'a> {
 
     /// Seconds.
     fn time(&self, step: &Step, repeats: u32) -> Result<f64, Error> {
-        let device = self.gpu.device();
-        let mut encoder = device.create_command_encoder(&Default::default());
-        (0..repeats).for_each(|_| step.encode(&mut encoder));
         let start = Instant::now();
-        self.gpu.queue().submit([encoder.finish()]);
-        wait(device)?;
+        self.gpu
+            .submit(|encoder| (0..repeats).for_each(|_| step.encode(encoder)))?;
+        wait(self.gpu.device())?;
         Ok(start.elapsed().as_secs_f64())
     }
 }
@@ -174,11 +169,8 @@ fn uploaded_noise(gpu: &Gpu, dtype: Dtype, fields: usize) -> Result<wgpu::Buffer
     let values: Vec<f32> = noise(1, (bytes / dtype.bytes()) as usize)
         .map(|value| (1.0 + 0.5 * value) as f32)
         .collect();
-    let buffer = gpu.state_buffer("noise", bytes)?;
     let words = dtype.to_words(&values);
-    gpu.queue()
-        .write_buffer(&buffer, 0, bytemuck::cast_slice(&words));
-    Ok(buffer)
+    gpu.filled_buffer("noise", bytemuck::cast_slice(&words))
 }
 
 fn agree(actual: &[Vec<f32>], expected: &[Vec<f32>]) -> bool {
