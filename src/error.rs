@@ -391,12 +391,12 @@ pub enum TensorError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TuneError {
-    /// The tuning file cannot be read or written.
-    #[error("{}: {message}; remove the file, or name another", path.display())]
+    /// The tuning file cannot be read or written, or is another program's.
+    #[error("{}: {message}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// The system's message.
+        /// What is wrong with it, and what to do.
         message: String,
     },
     /// The tuner measures on another device than the layer's.

@@ -16,11 +16,22 @@ fn file(name: &str) -> PathBuf {
     path
 }
 
-/// What the lines of the file are about, without what was chosen.
+/// What the file begins with.
+const HEADER: &str = "# wgpu-norm tuning\n";
+
+/// The lines of the file that hold choices.
+fn lines(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    let choices = text
+        .strip_prefix(HEADER)
+        .unwrap_or_else(|| panic!("{text}"));
+    choices.lines().map(str::to_owned).collect()
+}
+
+/// What the lines are about, without what was chosen.
 fn keys(path: &Path) -> Vec<String> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let key = |line: &str| line.rsplit_once('\t').unwrap().0.to_owned();
-    text.lines().map(key).collect()
+    let key = |line: &String| line.rsplit_once('\t').unwrap().0.to_owned();
+    lines(path).iter().map(key).collect()
 }
 
 #[test]
@@ -114,7 +125,7 @@ fn a_layer_goes_by_its_tuners_choices() {
             let tile = if *pass == single { "1x1x1" } else { "64x8x1" };
             format!("{key}\tsplit {tile}\n")
         });
-        fs::write(&path, lines.collect::<String>()).unwrap();
+        fs::write(&path, HEADER.to_owned() + &lines.collect::<String>()).unwrap();
         let results = tuned(Some(&mut Tuner::with_file(gpu, &path).unwrap()));
         close(&results);
         results
@@ -148,9 +159,9 @@ fn the_file_is_believed_as_far_as_it_can_be() {
         .unwrap()
         .train(shape, &config)
         .unwrap();
-    let text = fs::read_to_string(&path).unwrap();
-    assert_eq!(text.lines().count(), 1, "{text}");
-    let (key, _) = text.trim_end().rsplit_once('\t').unwrap();
+    let [key] = &keys(&path)[..] else {
+        panic!("{:?}", lines(&path));
+    };
 
     // Whatever was measured, this is what the file says now.
     for (choice, believed) in [
@@ -163,7 +174,7 @@ fn the_file_is_believed_as_far_as_it_can_be() {
     ] {
         fs::write(
             &path,
-            format!("another device\ttrain\tsplit plan\nrubbish\n{key}\t{choice}\n"),
+            format!("{HEADER}another device\ttrain\tsplit plan\nrubbish\n{key}\t{choice}\n"),
         )
         .unwrap();
         let tuning = Tuner::with_file(gpu, &path)
@@ -177,16 +188,11 @@ fn the_file_is_believed_as_far_as_it_can_be() {
             TrainOptions::default().tuning(tuning),
         )
         .unwrap();
-        let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(
-            text.contains(&format!("{key}\t{choice}\n")),
-            believed,
-            "{choice:?}: {text}"
-        );
-        assert!(
-            text.contains("another device\ttrain\tsplit plan\n"),
-            "{text}"
-        );
+        // What is not believed is measured, and the later line counts.
+        let lines = lines(&path);
+        assert_eq!(lines.len(), if believed { 3 } else { 4 }, "{lines:?}");
+        assert_eq!(lines[3..], [format!("{key}\t{tuning}")][..lines.len() - 3]);
+        assert_eq!(lines[0], "another device\ttrain\tsplit plan");
         if believed {
             let strategy = tuning.strategy.unwrap().name();
             assert!(choice.starts_with(strategy), "{choice:?}: {strategy}");
@@ -213,23 +219,24 @@ fn other_kernels_and_devices_are_measured_anew() {
         .train(shape, &config)
         .unwrap();
     let text = fs::read_to_string(&path).unwrap();
-    assert_eq!(text.lines().count(), 2, "{text}");
-    assert!(text.contains(old.trim_end()), "{text}");
+    assert_eq!(lines(&path).len(), 2, "{text}");
+    assert!(text.starts_with(&old), "{text}");
     fs::remove_file(path).unwrap();
 }
 
-/// What one writes, another keeps.
+/// What one writes, another keeps, whenever it does.
 #[test]
 fn tuners_share_a_file() {
     let gpu = &gpu();
     let path = file("shared");
-    let mut tuners = [0, 1].map(|_| Tuner::with_file(gpu, &path).unwrap());
-    for (tuner, channels) in tuners.iter_mut().zip([8, 16]) {
-        let shape = Shape::nc(64, channels);
-        tuner.train(shape, &BatchNormConfig::new(channels)).unwrap();
-    }
-    let text = fs::read_to_string(&path).unwrap();
-    assert_eq!(text.lines().count(), 2, "{text}");
+    std::thread::scope(|scope| {
+        for channels in 1..=8 {
+            let mut tuner = Tuner::with_file(gpu, &path).unwrap();
+            let config = BatchNormConfig::new(channels);
+            scope.spawn(move || tuner.train(Shape::nc(64, channels), &config).unwrap());
+        }
+    });
+    assert_eq!(lines(&path).len(), 8, "{:?}", lines(&path));
     fs::remove_file(path).unwrap();
 }
 
@@ -237,23 +244,52 @@ fn tuners_share_a_file() {
 fn a_file_that_cannot_be_used_is_named() {
     let gpu = &gpu();
     let folder = std::env::temp_dir();
-    let error = Tuner::with_file(gpu, &folder).unwrap_err();
+    let missing = folder.join("wgpu-norm-no-such-folder").join("file");
+    let foreign = file("foreign");
+    fs::write(&foreign, "a diary\n").unwrap();
+    // Before anything is measured.
+    for path in [&folder, &missing, &foreign] {
+        let error = Tuner::with_file(gpu, path).unwrap_err();
+        let named = error.to_string().contains(path.to_str().unwrap());
+        assert!(
+            named && matches!(error, Error::Tune(TuneError::File { .. })),
+            "{error}"
+        );
+    }
+    assert_eq!(fs::read_to_string(&foreign).unwrap(), "a diary\n");
+    fs::remove_file(foreign).unwrap();
+}
+
+/// A folder takes the file's place between two calls.
+#[test]
+fn a_file_that_fails_later_is_an_error_once() {
+    let gpu = &gpu();
+    let path = file("later");
+    let shape = Shape::nc(64, 8);
+    let mut bn = BatchNormConfig::new(8).build(gpu).unwrap();
+    let mut tuner = Tuner::with_file(gpu, &path).unwrap();
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let error = bn.tune(&mut tuner, shape).unwrap_err();
     assert!(
         matches!(error, Error::Tune(TuneError::File { .. })),
         "{error}"
     );
-    assert!(
-        error.to_string().contains(folder.to_str().unwrap()),
-        "{error}"
-    );
-    let missing = folder.join("wgpu-norm-no-such-folder").join("file");
-    let error = Tuner::with_file(gpu, missing)
-        .unwrap()
-        .train(Shape::nc(8, 8), &BatchNormConfig::new(8));
-    assert!(
-        matches!(error, Err(Error::Tune(TuneError::File { .. }))),
-        "{error:?}"
-    );
+    bn.tune(&mut tuner, shape).unwrap();
+    let measured = bn.tuning(shape);
+    // The file takes all that was measured as soon as it can.
+    fs::remove_dir(&path).unwrap();
+    tuner
+        .train(Shape::nc(64, 4), &BatchNormConfig::new(4))
+        .unwrap();
+    assert_eq!(lines(&path).len(), 5, "{:?}", lines(&path));
+    let mut another = BatchNormConfig::new(8).build(gpu).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    let mut tuner = Tuner::with_file(gpu, &path).unwrap();
+    another.tune(&mut tuner, shape).unwrap();
+    assert_eq!(another.tuning(shape), measured);
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    fs::remove_file(path).unwrap();
 }
 
 #[test]

@@ -35,7 +35,8 @@ impl Tuner {
     ///
     /// # Errors
     /// [`PlanError`](crate::PlanError) for a problem that has no plan, [`GpuError`](crate::GpuError) for a device that
-    /// fails, and [`TuneError::File`](crate::TuneError::File) if the choice cannot be written to the file.
+    /// fails, and [`TuneError::File`](crate::TuneError::File) for the first choice that cannot be written to the file. It is
+    /// remembered nevertheless: call again to go on.
     pub fn train(
         &mut self,
         problem: impl Into<Problem>,

@@ -72,11 +72,17 @@ impl Tuner {
         }
     }
 
-    /// Remembers in a file, which need not exist yet. One file may serve several devices and versions of the crate. A line
-    /// that cannot be read as a choice is measured anew.
+    /// Remembers in a file, which is made if it is not there. One file may serve several devices and versions of the crate,
+    /// and several tuners and processes at a time: each choice is a line that is appended. A line that cannot be read as a
+    /// choice is measured anew. (A network file system may lose a line if two machines append at the same moment.)
+    ///
+    /// If the file fails later, say because the disk is full, the first choice that cannot be written is an error. All
+    /// choices are remembered in memory nevertheless, so that calls go on from there, and are written with the next one if
+    /// the file can be written again.
     ///
     /// # Errors
-    /// [`TuneError::File`](crate::TuneError::File) for a file that exists and cannot be read.
+    /// [`TuneError::File`](crate::TuneError::File) for a file that cannot be read and written, that is no regular file,
+    /// that is another program's (its first line is not `# wgpu-norm tuning`), or that is larger than 16 MiB.
     pub fn with_file(gpu: &Gpu, path: impl Into<PathBuf>) -> Result<Self, Error> {
         Ok(Self {
             file: TuningFile::open(path.into())?,
