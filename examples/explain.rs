@@ -6,10 +6,11 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::error::Error;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::{Parser, ValueEnum};
 use wgpu_norm::batch_norm::{BackwardOptions, EvalOptions, Line, Pass, Strategy, Tuner, Tuning};
 use wgpu_norm::{Access, Caps, Form, Gpu, Launch, PlanError};
@@ -48,47 +49,53 @@ enum Variant {
 }
 
 fn main() -> ExitCode {
-    match explain(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
+    match explain(Arguments::parse(), &mut io::stdout()) {
+        Err(error) if !is_closed_pipe(&error) => {
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+        _ => ExitCode::SUCCESS,
     }
 }
 
-fn explain(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+/// Whether the output's reader has seen enough, as `head` does.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn explain(arguments: Arguments, out: &mut impl Write) -> anyhow::Result<()> {
     let mut line = arguments.line;
     let caps = match (arguments.caps, arguments.tune) {
         (Target::Webgpu, None) => {
-            println!("a GPU with WebGPU's default limits");
+            writeln!(out, "a GPU with WebGPU's default limits")?;
             Caps::webgpu()
         }
-        (Target::Webgpu, Some(_)) => return Err("--tune measures on this machine's device".into()),
+        (Target::Webgpu, Some(_)) => bail!("--tune measures on this machine's device"),
         (Target::Device, tune) => {
             let gpu = Gpu::open()?;
-            println!("{}", gpu.adapter_name());
+            writeln!(out, "{}", gpu.adapter_name())?;
             if let Some(path) = tune {
                 line.common.tuning = measured(&mut Tuner::with_file(&gpu, path)?, &line)?;
             }
             *gpu.kernels().caps()
         }
     };
-    println!("{:?}\n\n{line}", line.common.caps(&caps));
+    writeln!(out, "{:?}\n\n{line}", line.common.caps(&caps))?;
     let form = Form::default()
         .read_write(arguments.form.contains(&Variant::ReadWrite))
         .constants(arguments.form.contains(&Variant::Constants));
-    print_strategies(&line, &caps)?;
+    print_strategies(&line, &caps, out)?;
     let launches = line.launches(&caps, form)?;
-    print_buffers(&launches);
+    print_buffers(&launches, out)?;
     for (number, launch) in (1..).zip(&launches) {
-        print_launch(number, launch, arguments.wgsl);
+        print_launch(number, launch, arguments.wgsl, out)?;
     }
     Ok(())
 }
 
 /// The fastest strategy and tile on the tuner's device.
-fn measured(tuner: &mut Tuner, line: &Line) -> Result<Tuning, Box<dyn Error>> {
+fn measured(tuner: &mut Tuner, line: &Line) -> anyhow::Result<Tuning> {
     let (problem, config) = (line.common.problem, &line.config);
     Ok(match line.pass {
         Pass::Train => tuner.train(problem, config)?,
@@ -101,12 +108,12 @@ fn measured(tuner: &mut Tuner, line: &Line) -> Result<Tuning, Box<dyn Error>> {
             let options = BackwardOptions::default().frozen(frozen).dx(dx);
             tuner.backward(problem, config, options.parameters(parameters))?
         }
-        pass => return Err(format!("--tune: {pass} has no choice of strategy").into()),
+        pass => bail!("--tune: {pass} has no choice of strategy"),
     })
 }
 
 /// Says which strategy the plan takes, and why not another one.
-fn print_strategies(line: &Line, caps: &Caps) -> Result<(), PlanError> {
+fn print_strategies(line: &Line, caps: &Caps, out: &mut impl Write) -> anyhow::Result<()> {
     let with = |strategy| {
         let mut line = *line;
         line.common.tuning.strategy = strategy;
@@ -117,12 +124,12 @@ fn print_strategies(line: &Line, caps: &Caps) -> Result<(), PlanError> {
         .iter()
         .map(|&strategy| (strategy, with(Some(strategy))))
         .collect();
-    println!("\nstrategies");
+    writeln!(out, "\nstrategies")?;
     if each
         .iter()
         .all(|(_, launches)| launches.as_ref() == Ok(&own))
     {
-        println!("   the pass leaves no choice");
+        writeln!(out, "   the pass leaves no choice")?;
         return Ok(());
     }
     for (strategy, launches) in each {
@@ -138,13 +145,13 @@ fn print_strategies(line: &Line, caps: &Caps) -> Result<(), PlanError> {
         } else {
             verdict
         };
-        println!("   {strategy:<10} {verdict}");
+        writeln!(out, "   {strategy:<10} {verdict}")?;
     }
     Ok(())
 }
 
 /// The caller's buffers, and how much of each the dispatches bind.
-fn print_buffers(launches: &[Launch]) {
+fn print_buffers(launches: &[Launch], out: &mut impl Write) -> io::Result<()> {
     let mut buffers = BTreeMap::new();
     for binding in launches.iter().flat_map(|launch| &launch.bindings) {
         if let Some(bytes) = &binding.bytes {
@@ -153,15 +160,21 @@ fn print_buffers(launches: &[Launch]) {
             *access = binding.access.max(*access);
         }
     }
-    println!("\nbuffers");
+    writeln!(out, "\nbuffers")?;
     for (name, (bytes, access)) in buffers {
-        println!("   {name:<10} {:<10} {bytes} bytes", word(access));
+        writeln!(out, "   {name:<10} {:<10} {bytes} bytes", word(access))?;
     }
+    Ok(())
 }
 
-fn print_launch(number: usize, launch: &Launch, wgsl: bool) {
+fn print_launch(
+    number: usize,
+    launch: &Launch,
+    wgsl: bool,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let [x, y] = launch.grid;
-    println!("\n{number}. {} on {x} x {y} workgroups", launch.label);
+    writeln!(out, "\n{number}. {} on {x} x {y} workgroups", launch.label)?;
     let overrides = launch
         .overrides
         .iter()
@@ -174,14 +187,15 @@ fn print_launch(number: usize, launch: &Launch, wgsl: bool) {
         ("overrides", overrides.collect::<Vec<_>>()),
         ("files", choices.collect()),
     ] {
-        println!(
+        writeln!(
+            out,
             "   {title:<10} {}",
             if words.is_empty() {
                 "none".to_owned()
             } else {
                 words.join(" ")
             }
-        );
+        )?;
     }
     for binding in &launch.bindings {
         let bytes = match (&binding.bytes, binding.access) {
@@ -189,16 +203,18 @@ fn print_launch(number: usize, launch: &Launch, wgsl: bool) {
             (None, Access::Uniform) => format!("{} bytes", launch.uniform.len()),
             (None, _) => "any 16 bytes, which the kernel leaves alone".to_owned(),
         };
-        println!(
+        writeln!(
+            out,
             "   binding {:>2} {:<10} {:<10} {bytes}",
             binding.binding,
             binding.name,
             word(binding.access),
-        );
+        )?;
     }
     if wgsl {
-        println!("\n{}", launch.wgsl);
+        writeln!(out, "\n{}", launch.wgsl)?;
     }
+    Ok(())
 }
 
 fn word(access: Access) -> &'static str {

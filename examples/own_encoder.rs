@@ -3,8 +3,6 @@
 //!
 //! `cargo run --example own_encoder`
 
-use std::error::Error;
-
 use wgpu::BufferUsages;
 use wgpu::util::{BufferInitDescriptor, DeviceExt};
 use wgpu_norm::batch_norm::{BackwardBuffers, BackwardPlan, TrainBuffers, TrainPlan};
@@ -20,7 +18,7 @@ fn double(@builtin(global_invocation_id) id: vec3<u32>) {
     }
 }";
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> anyhow::Result<()> {
     // The application's device, made in its own way. Limits that its BatchNorm needs are merged in.
     let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
     let adapter = pollster::block_on(instance.request_adapter(&Default::default()))?;

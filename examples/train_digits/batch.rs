@@ -1,7 +1,5 @@
 //! A batch on the GPU: which images, what is done with them, and how that went.
 
-use std::error::Error;
-
 use wgpu::Buffer;
 use wgpu_norm::Gpu;
 
@@ -51,7 +49,7 @@ impl Batch {
         network: &Network,
         mode: Mode,
         len: usize,
-    ) -> Result<Self, Box<dyn Error>> {
+    ) -> anyhow::Result<Self> {
         let mut program = Program::new(gpu, len);
         let indices = program.buffer(len);
         let scores = program.buffer(2 * len);
@@ -103,7 +101,7 @@ impl Batch {
     }
 
     /// Waits, and returns the mean score of the `submissions` there were since the last call.
-    pub fn take_score(&self, submissions: usize) -> Result<Score, Box<dyn Error>> {
+    pub fn take_score(&self, submissions: usize) -> anyhow::Result<Score> {
         let scores: Vec<[f32; 2]> = download(&self.gpu, &self.scores)?;
         let mut encoder = self
             .gpu

@@ -1,7 +1,5 @@
 //! What the network repeats: convolution, BatchNorm or a bias, ReLU and pooling.
 
-use std::error::Error;
-
 use wgpu::Buffer;
 use wgpu_norm::Gpu;
 
@@ -52,7 +50,7 @@ impl Block {
         size: usize,
         inputs: usize,
         outputs: usize,
-    ) -> Result<Self, Box<dyn Error>> {
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             conv: Conv::new(gpu, random, settings.dtype, size, inputs, outputs),
             shift: if settings.batch_norm {
@@ -82,7 +80,7 @@ impl Block {
         program: &mut Program,
         mode: Mode,
         x: &Buffer,
-    ) -> Result<Activations, Box<dyn Error>> {
+    ) -> anyhow::Result<Activations> {
         let conv = self.conv.forward(program, x);
         let shifted = match (&self.shift, mode) {
             (Shift::Norm(norm), Mode::Train) => norm.train(program, &conv)?,
@@ -105,7 +103,7 @@ impl Block {
         x: &Buffer,
         activations: &Activations,
         dy: &Buffer,
-    ) -> Result<Buffer, Box<dyn Error>> {
+    ) -> anyhow::Result<Buffer> {
         let Activations {
             conv,
             shifted,

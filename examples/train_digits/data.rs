@@ -1,8 +1,8 @@
 //! The handwritten digits (see `DATA.md`) and their split into a training and a test set.
 
-use std::error::Error;
 use std::io::Read;
 
+use anyhow::Context;
 use flate2::read::GzDecoder;
 
 use crate::random::Random;
@@ -31,13 +31,13 @@ pub struct Digits {
 }
 
 impl Digits {
-    pub fn load() -> Result<Self, Box<dyn Error>> {
+    pub fn load() -> anyhow::Result<Self> {
         let mut text = String::new();
         GzDecoder::new(&include_bytes!("digits.csv.gz")[..]).read_to_string(&mut text)?;
         let mut pixels = Vec::new();
         let mut labels = Vec::new();
         for line in text.lines() {
-            let (image, label) = line.rsplit_once(',').ok_or("a line without a label")?;
+            let (image, label) = line.rsplit_once(',').context("a line without a label")?;
             for value in image.split(',') {
                 pixels.push(value.parse::<f32>()? / WHITE);
             }

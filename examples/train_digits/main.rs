@@ -24,10 +24,11 @@ mod settings;
 mod tests;
 mod training;
 
-use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use anyhow::bail;
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use wgpu_norm::{Dtype, Gpu};
@@ -82,16 +83,24 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    match run(&Arguments::parse(), &mut io::stdout()) {
         Ok(()) => ExitCode::SUCCESS,
+        // Not a success, for there is no result: the status of a program that a closed pipe's signal ends.
+        Err(error) if is_closed_pipe(&error) => ExitCode::from(141),
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+/// Whether the output's reader has seen enough, as `head` does.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<()> {
     let gpu = Gpu::open()?;
     let settings = Settings {
         batch_norm: !arguments.without_bn,
@@ -110,7 +119,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         let score = trainer.epoch()?;
         epochs += 1;
         diverged = !score.loss.is_finite();
-        progress.epoch(epochs, score);
+        progress.epoch(epochs, score, out)?;
     }
     let seconds = start.elapsed().as_secs_f64();
     progress.finish();
@@ -122,18 +131,19 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         Some(trainer.test()?.accuracy)
     };
     match accuracy {
-        Some(accuracy) => println!("test accuracy  {accuracy:.2} %"),
-        None => println!("test accuracy  none: diverged in epoch {epochs}"),
+        Some(accuracy) => writeln!(out, "test accuracy  {accuracy:.2} %")?,
+        None => writeln!(out, "test accuracy  none: diverged in epoch {epochs}")?,
     }
-    println!(
+    writeln!(
+        out,
         "training       {seconds:.1} s, {} steps",
         epochs * trainer.steps()
-    );
-    println!("adapter        {}", gpu.adapter_name());
+    )?;
+    writeln!(out, "adapter        {}", gpu.adapter_name())?;
 
     match arguments.min_accuracy {
         Some(least) if accuracy.is_none_or(|accuracy| accuracy < least) => {
-            Err(format!("less than {least} % of the test images were named right").into())
+            bail!("less than {least} % of the test images were named right")
         }
         _ => Ok(()),
     }

@@ -1,7 +1,5 @@
 //! The network: two blocks and a fully connected layer.
 
-use std::error::Error;
-
 use wgpu::Buffer;
 use wgpu_norm::Gpu;
 
@@ -30,11 +28,7 @@ pub struct Activations {
 }
 
 impl Network {
-    pub fn new(
-        gpu: &Gpu,
-        settings: &Settings,
-        random: &mut Random,
-    ) -> Result<Self, Box<dyn Error>> {
+    pub fn new(gpu: &Gpu, settings: &Settings, random: &mut Random) -> anyhow::Result<Self> {
         let [image, first, second] = CHANNELS;
         let pooled = SIZE / 4;
         Ok(Self {
@@ -54,7 +48,7 @@ impl Network {
         program: &mut Program,
         mode: Mode,
         images: &Buffer,
-    ) -> Result<Activations, Box<dyn Error>> {
+    ) -> anyhow::Result<Activations> {
         let first = self.first.forward(program, mode, images)?;
         let second = self.second.forward(program, mode, &first.pooled)?;
         let logits = self.linear.forward(program, &second.pooled);
@@ -72,7 +66,7 @@ impl Network {
         images: &Buffer,
         activations: &Activations,
         dlogits: &Buffer,
-    ) -> Result<(), Box<dyn Error>> {
+    ) -> anyhow::Result<()> {
         let Activations { first, second, .. } = activations;
         let dpooled = self.linear.backward(program, &second.pooled, dlogits);
         let dconv = self

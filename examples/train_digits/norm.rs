@@ -1,7 +1,5 @@
 //! BatchNorm by the library, in a program of this example.
 
-use std::error::Error;
-
 use wgpu::Buffer;
 use wgpu_norm::batch_norm::{
     BackwardBuffers, BackwardPlan, Epilogue, EvalBuffers, EvalPlan, TrainBuffers, TrainPlan,
@@ -34,7 +32,7 @@ impl Norm {
         settings: &Settings,
         size: usize,
         channels: usize,
-    ) -> Result<Self, Box<dyn Error>> {
+    ) -> anyhow::Result<Self> {
         let config = BatchNormConfig::new(channels).epilogue(Epilogue::Relu);
         let shape = Shape::nhwc(settings.batch, size, size, channels);
         let problem = Problem::new(shape, settings.dtype);
@@ -57,7 +55,7 @@ impl Norm {
     }
 
     /// Normalizes with the batch's own statistics.
-    pub fn train(&self, program: &mut Program, x: &Buffer) -> Result<Buffer, Box<dyn Error>> {
+    pub fn train(&self, program: &mut Program, x: &Buffer) -> anyhow::Result<Buffer> {
         let gpu = program.gpu();
         let y = storage(gpu, x.size());
         let scratch = scratch(gpu, self.training.scratch_bytes());
@@ -71,7 +69,7 @@ impl Norm {
     }
 
     /// Normalizes with the running statistics.
-    pub fn eval(&self, program: &mut Program, x: &Buffer) -> Result<Buffer, Box<dyn Error>> {
+    pub fn eval(&self, program: &mut Program, x: &Buffer) -> anyhow::Result<Buffer> {
         let gpu = program.gpu();
         let plan = EvalPlan::new(gpu.kernels(), self.problem(program), &self.config)?;
         let y = storage(gpu, x.size());
@@ -92,7 +90,7 @@ impl Norm {
         program: &mut Program,
         x: &Buffer,
         dy: &Buffer,
-    ) -> Result<Buffer, Box<dyn Error>> {
+    ) -> anyhow::Result<Buffer> {
         let gpu = program.gpu();
         let plan = BackwardPlan::new(gpu.kernels(), self.problem(program), &self.config)?;
         let dx = storage(gpu, x.size());

@@ -1,7 +1,5 @@
 //! GPU work that is bound once and recorded again for every batch.
 
-use std::error::Error;
-
 use bytemuck::Pod;
 use wgpu::util::{BufferInitDescriptor, DeviceExt};
 use wgpu::{Buffer, BufferUsages};
@@ -164,7 +162,7 @@ pub fn upload<T: Pod>(gpu: &Gpu, values: &[T]) -> Buffer {
 }
 
 /// Waits for the GPU and returns what `buffer` holds.
-pub fn download<T: Pod>(gpu: &Gpu, buffer: &Buffer) -> Result<Vec<T>, Box<dyn Error>> {
+pub fn download<T: Pod>(gpu: &Gpu, buffer: &Buffer) -> anyhow::Result<Vec<T>> {
     let staging = gpu.device().create_buffer(&wgpu::BufferDescriptor {
         label: None,
         size: buffer.size(),

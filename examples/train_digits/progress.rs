@@ -1,5 +1,7 @@
 //! How training goes: a bar on a terminal, a line for each epoch elsewhere.
 
+use std::io::{self, Write};
+
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::batch::Score;
@@ -19,18 +21,20 @@ impl Progress {
         Self { bar }
     }
 
-    pub fn epoch(&self, epoch: usize, score: Score) {
+    pub fn epoch(&self, epoch: usize, score: Score, out: &mut impl Write) -> io::Result<()> {
         let Score { loss, accuracy } = score;
         let message = format!("loss {loss:.4}  accuracy {accuracy:.2} %");
         // A bar is hidden where it could not be redrawn.
         if self.bar.is_hidden() {
-            println!(
+            writeln!(
+                out,
                 "epoch {epoch:>3}  {message}  {:.1} s",
                 self.bar.elapsed().as_secs_f64()
-            );
+            )?;
         }
         self.bar.set_message(message);
         self.bar.set_position(epoch as u64);
+        Ok(())
     }
 
     /// Leaves the bar as it is, for what is printed next to stand below it.

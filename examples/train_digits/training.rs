@@ -1,7 +1,5 @@
 //! Training a network epoch by epoch, and testing it.
 
-use std::error::Error;
-
 use wgpu_norm::Gpu;
 
 use crate::batch::{Batch, DataSet, Score};
@@ -22,7 +20,7 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    pub fn new(gpu: &Gpu, digits: Digits, settings: &Settings) -> Result<Self, Box<dyn Error>> {
+    pub fn new(gpu: &Gpu, digits: Digits, settings: &Settings) -> anyhow::Result<Self> {
         let mut random = Random::new(settings.seed);
         let data = DataSet::new(gpu, &digits);
         let network = Network::new(gpu, settings, &mut random)?;
@@ -47,7 +45,7 @@ impl Trainer {
     /// Learns from every training image once, in a new order. All batches have the size that the
     /// program was made for, so the last is filled up with the images that came first: rather a few
     /// seen twice than a few left out.
-    pub fn epoch(&mut self) -> Result<Score, Box<dyn Error>> {
+    pub fn epoch(&mut self) -> anyhow::Result<Score> {
         self.random.shuffle(&mut self.order);
         let mut images = self.order.iter().copied().cycle();
         for _ in 0..self.steps() {
@@ -58,7 +56,7 @@ impl Trainer {
     }
 
     /// How well the network does on images that it did not learn from.
-    pub fn test(&self) -> Result<Score, Box<dyn Error>> {
+    pub fn test(&self) -> anyhow::Result<Score> {
         self.test.submit(&self.test_images);
         self.test.take_score(1)
     }
