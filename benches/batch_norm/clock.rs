@@ -1,6 +1,5 @@
 //! How long a compute pass takes.
 
-use std::error::Error;
 use std::time::Instant;
 
 use wgpu::{Buffer, BufferUsages};
@@ -55,7 +54,7 @@ impl Clock {
         &self,
         gpu: &Gpu,
         record: impl FnOnce(&mut wgpu::ComputePass<'_>),
-    ) -> Result<f64, Box<dyn Error>> {
+    ) -> anyhow::Result<f64> {
         let device = gpu.device();
         let mut encoder = device.create_command_encoder(&Default::default());
         let writes = |timestamps| wgpu::ComputePassTimestampWrites {

@@ -1,7 +1,6 @@
 //! What is timed: steps of the library, and kernels of the benchmark beside them.
 
-use std::error::Error;
-
+use anyhow::bail;
 use wgpu_norm::batch_norm::{BatchNormConfig, Destination, Epilogue, Line, Pass, Step};
 use wgpu_norm::{Gpu, Problem};
 
@@ -86,14 +85,11 @@ impl<'a> Suite<'a> {
         line: &Line,
         subjects: &[Subject],
         rotate: u64,
-    ) -> Result<Self, Box<dyn Error>> {
+    ) -> anyhow::Result<Self> {
         let (problem, config) = (line.common.problem, line.config);
         let tensor = problem.dtype.bytes() * problem.shape.elements().unwrap_or(0) as u64;
         if tensor > gpu.kernels().caps().max_binding {
-            return Err(format!(
-                "{problem} is larger than one binding, and the copy takes no windows"
-            )
-            .into());
+            bail!("{problem} is larger than one binding, and the copy takes no windows");
         }
         let adds = subjects.iter().any(|s| s.line.config.epilogue.adds());
         let suite = Self {
@@ -115,7 +111,7 @@ impl<'a> Suite<'a> {
     }
 
     /// Runs a pass whose results another one is given.
-    fn run_before(&self, config: &BatchNormConfig, pass: Pass) -> Result<(), Box<dyn Error>> {
+    fn run_before(&self, config: &BatchNormConfig, pass: Pass) -> anyhow::Result<()> {
         let line = Line::new(self.problem, config, pass);
         let before = steps::bind(self.gpu, &line, &self.tensors)?;
         let mut encoder = self
@@ -130,7 +126,7 @@ impl<'a> Suite<'a> {
     }
 
     /// The copies, then the subjects in order.
-    pub fn contenders(&self, subjects: &[Subject]) -> Result<Vec<Contender>, Box<dyn Error>> {
+    pub fn contenders(&self, subjects: &[Subject]) -> anyhow::Result<Vec<Contender>> {
         let mut contenders = self.copies();
         for subject in subjects {
             let Steps {
@@ -262,7 +258,7 @@ impl<'a> Suite<'a> {
     }
 
     /// Runs once and compares; what is too fast to be right is not timed.
-    pub fn verify(&self, contender: &Contender) -> Result<(), Box<dyn Error>> {
+    pub fn verify(&self, contender: &Contender) -> anyhow::Result<()> {
         let tensors = &self.tensors;
         let reduced = contender
             .subject

@@ -1,12 +1,13 @@
 //! What the host spends: on plans, on recording steps, and until a new process has its first result.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::error::Error;
 use std::hint::black_box;
+use std::io::{self, Write};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, bail};
 use wgpu_norm::batch_norm::{Step, TrainBuffers, TrainPlan};
 use wgpu_norm::{BatchNormConfig, Gpu, Problem};
 
@@ -50,40 +51,40 @@ fn median(mut times: Vec<f64>) -> f64 {
 }
 
 /// Prints what each call costs.
-pub fn measure(gpu: &Gpu, problem: Problem) -> Result<(), Box<dyn Error>> {
-    println!(
+pub fn measure(gpu: &Gpu, problem: Problem) -> anyhow::Result<()> {
+    writeln!(
+        io::stdout(),
         "{}\n{problem}, medians of {ROUNDS} rounds",
         gpu.adapter_name()
-    );
+    )?;
     let config = BatchNormConfig::new(problem.shape.channels());
     let start = Instant::now();
     let plan = TrainPlan::new(gpu.kernels(), problem, &config)?;
-    println!(
+    writeln!(
+        io::stdout(),
         "first plan, which compiles: {:>10.1} us",
         microseconds(start.elapsed())
-    );
+    )?;
     let step = bound(gpu, &plan)?;
 
-    let each = |what: &dyn Fn() -> Result<(), Box<dyn Error>>| {
+    let each = |what: &dyn Fn() -> anyhow::Result<()>| {
         let times = (0..ROUNDS).map(|_| {
             let start = Instant::now();
             what()?;
             Ok(microseconds(start.elapsed()))
         });
-        times
-            .collect::<Result<Vec<f64>, Box<dyn Error>>>()
-            .map(median)
+        times.collect::<anyhow::Result<Vec<f64>>>().map(median)
     };
     let again = each(&|| {
         black_box(TrainPlan::new(gpu.kernels(), problem, &config)?);
         Ok(())
     })?;
-    println!("another plan:               {again:>10.1} us");
+    writeln!(io::stdout(), "another plan:               {again:>10.1} us")?;
     let bind = each(&|| {
         black_box(bound(gpu, &plan)?);
         Ok(())
     })?;
-    println!("buffers and bind:           {bind:>10.1} us");
+    writeln!(io::stdout(), "buffers and bind:           {bind:>10.1} us")?;
 
     // Into one pass: what remains is the crate's part and wgpu's commands. And each into a pass of its own.
     for (name, own_passes) in [("record", false), ("encode", true)] {
@@ -103,36 +104,40 @@ pub fn measure(gpu: &Gpu, problem: Problem) -> Result<(), Box<dyn Error>> {
                 .push((ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / f64::from(LAYERS));
             drop(encoder.finish());
         }
-        println!(
+        writeln!(
+            io::stdout(),
             "{name}:                     {:>10.2} us a layer of {} dispatches, {:.2} allocations",
             median(times),
             step.dispatch_count(),
             median(allocations),
-        );
+        )?;
     }
 
     // Processes of their own, one after the other.
     let mut times = Vec::new();
     for _ in 0..5 {
         let start = Instant::now();
-        let status = Command::new(std::env::current_exe()?)
+        let result = Command::new(std::env::current_exe()?)
             .args(["--first-result", &problem.to_string()])
-            .stdout(if times.is_empty() {
-                Stdio::inherit()
-            } else {
-                Stdio::null()
-            })
-            .status()?;
+            .stderr(Stdio::inherit())
+            .output()?;
         times.push(microseconds(start.elapsed()) * 1e-3);
-        if !status.success() {
-            return Err("no first result".into());
+        if !result.status.success() {
+            bail!("no first result");
+        }
+        if times.len() == 1 {
+            io::stdout().write_all(&result.stdout)?;
         }
     }
-    println!("a process with one result:  {:>10.1} ms", median(times));
+    writeln!(
+        io::stdout(),
+        "a process with one result:  {:>10.1} ms",
+        median(times)
+    )?;
     Ok(())
 }
 
-fn bound(gpu: &Gpu, plan: &TrainPlan) -> Result<Step, Box<dyn Error>> {
+fn bound(gpu: &Gpu, plan: &TrainPlan) -> anyhow::Result<Step> {
     let buffer = |bytes: u64| {
         gpu.device().create_buffer(&wgpu::BufferDescriptor {
             label: None,
@@ -157,22 +162,23 @@ fn bound(gpu: &Gpu, plan: &TrainPlan) -> Result<Step, Box<dyn Error>> {
 }
 
 /// What a new process does until it has a result, and when it has done what.
-pub fn first_result(started: Instant, problem: Problem) -> Result<(), Box<dyn Error>> {
+pub fn first_result(started: Instant, problem: Problem) -> anyhow::Result<()> {
     let elapsed = || started.elapsed().as_secs_f64() * 1e3;
     let gpu = Gpu::open()?;
     let opened = elapsed();
-    let values = vec![1.0; problem.shape.elements().ok_or("the shape overflows")?];
+    let values = vec![1.0; problem.shape.elements().context("the shape overflows")?];
     let x = gpu.tensor(problem, &values)?;
     let mut layer = BatchNormConfig::new(problem.shape.channels()).build(&gpu)?;
     let uploaded = elapsed();
     let (y, _) = layer.train(&x)?;
     let submitted = elapsed();
     let first = y.read()?;
-    println!(
+    writeln!(
+        io::stdout(),
         "first result: device after {opened:.1} ms, input after {uploaded:.1}, submitted after {submitted:.1}, \
          {} values after {:.1}",
         first.len(),
         elapsed(),
-    );
+    )?;
     Ok(())
 }

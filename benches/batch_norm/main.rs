@@ -17,17 +17,22 @@ mod subject;
 mod tensors;
 mod verify;
 
-use std::error::Error;
-use std::path::PathBuf;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
 
-use clap::Parser;
+use anyhow::{Context, bail};
+use clap::builder::RangedU64ValueParser;
+use clap::{Parser, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use wgpu_norm::batch_norm::Line;
-use wgpu_norm::{Caps, Gpu, Problem};
+use wgpu_norm::{Caps, Dtype, Gpu, Problem};
 
 use clock::Clock;
 use contenders::Suite;
-use problems::List;
+use problems::{List, Order};
 use report::Report;
 use row::Row;
 use subject::{Subject, Usual};
@@ -41,14 +46,14 @@ struct Arguments {
     #[arg(long, value_enum, default_value = "common", value_delimiter = ',')]
     list: Vec<List>,
     /// The batch size of the lists that have one.
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = at_least_one())]
     batch: usize,
     /// Layouts of the lists' problems.
-    #[arg(long, value_delimiter = ',', default_value = "nchw")]
-    layout: Vec<String>,
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "nchw")]
+    layout: Vec<Order>,
     /// Storage types of the lists' problems.
     #[arg(long, value_delimiter = ',', default_value = "f32")]
-    dtype: Vec<String>,
+    dtype: Vec<Dtype>,
     /// Passes of lines that name none; all of them by default.
     #[arg(long, value_enum, value_delimiter = ',')]
     pass: Vec<Usual>,
@@ -59,10 +64,10 @@ struct Arguments {
     #[arg(long)]
     dispatches: bool,
     /// Rounds, of which medians are taken.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 15, value_parser = at_least_one().range(..=MOST))]
     rounds: usize,
     /// MiB of activations to rotate through: more than the last cache holds. 0 keeps to one set.
-    #[arg(long, default_value_t = 192)]
+    #[arg(long, default_value_t = 192, value_parser = value_parser!(u64).range(..=MOST))]
     rotate: u64,
     /// Measures what the host spends on plans, steps and the first result, instead of kernels.
     #[arg(long)]
@@ -81,6 +86,13 @@ struct Arguments {
     bench: bool,
 }
 
+/// The most rounds, and the most MiB to rotate through: beyond what any machine does, and safe to compute with.
+const MOST: u64 = 1 << 20;
+
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
 /// What is timed with the same tensors, and how often each of it counts in the total.
 struct Group {
     /// The first line; the others share its tensors.
@@ -91,7 +103,7 @@ struct Group {
 
 impl Arguments {
     /// What is timed, in groups.
-    fn groups(&self) -> Result<Vec<Group>, Box<dyn Error>> {
+    fn groups(&self) -> anyhow::Result<Vec<Group>> {
         let listed = match self.lines.is_empty() {
             true => self.listed()?,
             false => Vec::new(),
@@ -118,13 +130,13 @@ impl Arguments {
     }
 
     /// The lists' problems, each with the number of times that it counts.
-    fn listed(&self) -> Result<Vec<(Problem, u32)>, Box<dyn Error>> {
+    fn listed(&self) -> anyhow::Result<Vec<(Problem, u32)>> {
         let mut problems = Vec::new();
         for list in &self.list {
             for (extents, count) in list.problems(self.batch) {
-                for layout in &self.layout {
-                    for dtype in &self.dtype {
-                        let problem: Problem = problems::line(&extents, layout, dtype).parse()?;
+                for &order in &self.layout {
+                    for &dtype in &self.dtype {
+                        let problem: Problem = problems::line(&extents, order, dtype).parse()?;
                         // A layout of features is that of both orders.
                         if !problems.contains(&(problem, count)) {
                             problems.push((problem, count));
@@ -137,9 +149,9 @@ impl Arguments {
     }
 
     /// The first problem.
-    fn problem(&self) -> Result<Problem, Box<dyn Error>> {
+    fn problem(&self) -> anyhow::Result<Problem> {
         match self.lines.first() {
-            Some(line) => Ok(line.parse::<Line>()?.common.problem),
+            Some(line) => Ok(subject::parse(line, self.passes())?.0.common.problem),
             None => Ok(self.listed()?[0].0),
         }
     }
@@ -153,7 +165,7 @@ impl Arguments {
     }
 
     /// The subjects of a group, and their strategies if all are asked for.
-    fn with_strategies(&self, group: &Group, caps: &Caps) -> Result<Vec<Subject>, Box<dyn Error>> {
+    fn with_strategies(&self, group: &Group, caps: &Caps) -> anyhow::Result<Vec<Subject>> {
         let mut subjects = group.subjects.clone();
         let free = |subject: &&Subject| subject.line.common.tuning.strategy.is_none();
         for subject in group.subjects.iter().filter(free).filter(|_| self.all) {
@@ -163,22 +175,53 @@ impl Arguments {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let started = std::time::Instant::now();
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Not a success, for there is no result: the status of a program that a closed pipe's signal ends.
+        Err(error) if is_closed_pipe(&error) => ExitCode::from(141),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the output's reader has seen enough, as `head` does.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Finds out before the first round whether a file can be written after the last one.
+fn check_writable(path: &Path) -> anyhow::Result<()> {
+    let existed = path.exists();
+    let opened = OpenOptions::new().append(true).create(true).open(path);
+    opened.with_context(|| format!("{} cannot be written", path.display()))?;
+    if !existed {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let started = Instant::now();
     if arguments.first_result {
         return host::first_result(started, arguments.problem()?);
     }
     let groups = arguments.groups()?;
     if let Some(path) = arguments.record.as_ref().filter(|path| path.exists()) {
-        return Err(format!("{} is a record already", path.display()).into());
+        bail!("{} is a record already", path.display());
+    }
+    for path in arguments.record.iter().chain(&arguments.chart) {
+        check_writable(path)?;
     }
     let gpu = Gpu::open()?;
     if arguments.host {
         return host::measure(&gpu, arguments.problem()?);
     }
     let clock = Clock::new(&gpu);
-    let mut report = Report::new(&gpu, &clock, arguments.rounds, arguments.rotate);
+    let mut report = Report::new(&gpu, &clock, arguments.rounds, arguments.rotate)?;
     let bar = ProgressBar::new((groups.len() * (arguments.rounds + 1)) as u64)
         .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}")?);
     for group in groups {
@@ -218,7 +261,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let rows = parts.iter().zip(times).map(|(&(index, dispatch), times)| {
             Row::new(problem, group.count, &contenders[index], dispatch, times)
         });
-        bar.suspend(|| report.add(rows.collect()));
+        bar.suspend(|| report.add(rows.collect()))?;
     }
     bar.finish_and_clear();
     report.finish(arguments.record.as_deref(), arguments.chart.as_deref())

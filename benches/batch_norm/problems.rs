@@ -1,5 +1,7 @@
 //! Lists of problems.
 
+use wgpu_norm::Dtype;
+
 /// Problems that are measured together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum List {
@@ -61,17 +63,24 @@ impl List {
     }
 }
 
+/// Where the channels stand, by the name of a layout of any rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Order {
+    #[value(name = "nchw", aliases = ["nc", "ncl", "ncdhw"])]
+    First,
+    #[value(name = "nhwc", aliases = ["nlc", "ndhwc"])]
+    Last,
+}
+
 /// A problem line: extents with a layout's name of the right rank, and a storage type.
-pub fn line(extents: &str, layout: &str, dtype: &str) -> String {
+pub fn line(extents: &str, order: Order, dtype: Dtype) -> String {
     let spatial: String = extents[extents.find('c').unwrap_or(0) + 1..]
         .chars()
         .filter(char::is_ascii_alphabetic)
         .collect();
-    let last = layout.ends_with('c') && layout != "nc";
-    let layout = if last {
-        format!("n{spatial}c")
-    } else {
-        format!("nc{spatial}")
+    let layout = match order {
+        Order::First => format!("nc{spatial}"),
+        Order::Last => format!("n{spatial}c"),
     };
     format!("{extents} {layout} {dtype}")
 }

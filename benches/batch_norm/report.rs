@@ -1,9 +1,10 @@
 //! What becomes of the rows: a table on the terminal, a CSV file, a picture.
 
-use std::error::Error;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::path::Path;
 
+use anyhow::Context;
 use wgpu_norm::{Gpu, Problem};
 
 use crate::chart;
@@ -27,31 +28,41 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(gpu: &Gpu, clock: &Clock, rounds: usize, rotate: u64) -> Self {
+    pub fn new(gpu: &Gpu, clock: &Clock, rounds: usize, rotate: u64) -> io::Result<Self> {
         let head = format!(
             "{}\nclock: {}, medians of {rounds} rounds, rotating through {rotate} MiB",
             gpu.adapter_name(),
             clock.name(),
         );
-        println!("{head}");
-        println!(
+        writeln!(io::stdout(), "{head}")?;
+        writeln!(
+            io::stdout(),
             "{:<48} {:<18} {:>9} {:>9} {:>19} {:>7} {:>7} {:>6} {:>9}",
-            "line", "dispatches", "ms", "min", "quartiles", "/ copy", "GB/s", "share", "scratch"
-        );
-        Self {
+            "line",
+            "dispatches",
+            "ms",
+            "min",
+            "quartiles",
+            "/ copy",
+            "GB/s",
+            "share",
+            "scratch"
+        )?;
+        Ok(Self {
             head,
             rows: Vec::new(),
-        }
+        })
     }
 
     /// Adds the rows of one problem, the copies among them.
-    pub fn add(&mut self, mut rows: Vec<Row>) {
+    pub fn add(&mut self, mut rows: Vec<Row>) -> io::Result<()> {
         // The best copy is the yardstick.
         let copies = rows.iter().filter(|row| row.subject.is_none());
         let copy = copies.map(Row::median).fold(f64::INFINITY, f64::min);
         for row in &mut rows {
             row.to_copy = row.median() / copy;
-            println!(
+            writeln!(
+                io::stdout(),
                 "{:<48} {:<18} {:>9.3} {:>9.3} {:>9.3}-{:<9.3} {:>7.2} {:>7.1} {:>5.0}% {:>9}",
                 row.name,
                 row.part(),
@@ -63,9 +74,10 @@ impl Report {
                 row.gigabytes(),
                 100.0 * row.share(),
                 row.scratch,
-            );
+            )?;
         }
         self.rows.extend(rows);
+        Ok(())
     }
 
     /// The whole list's time by layout and storage type, and by what is done, each problem as often as it counts.
@@ -111,26 +123,33 @@ impl Report {
         totals.iter().filter(whole).cloned().collect()
     }
 
-    pub fn finish(
-        self,
-        record: Option<&Path>,
-        picture: Option<&Path>,
-    ) -> Result<(), Box<dyn Error>> {
+    pub fn finish(self, record: Option<&Path>, picture: Option<&Path>) -> anyhow::Result<()> {
         let totals = self.totals();
         if !totals.is_empty() {
-            println!("\nAll problems of a kind, each as often as it counts:");
+            writeln!(
+                io::stdout(),
+                "\nAll problems of a kind, each as often as it counts:"
+            )?;
         }
         for total in totals {
             let ratio = total.time / total.copy;
-            println!("{} {:>10.3} ms {ratio:>7.2} / copy", total.name, total.time);
+            writeln!(
+                io::stdout(),
+                "{} {:>10.3} ms {ratio:>7.2} / copy",
+                total.name,
+                total.time
+            )?;
         }
         if let Some(path) = record {
-            fs::write(path, self.csv())?;
-            println!("recorded in {}", path.display());
+            File::create_new(path)
+                .and_then(|mut file| file.write_all(self.csv().as_bytes()))
+                .with_context(|| path.display().to_string())?;
+            writeln!(io::stdout(), "recorded in {}", path.display())?;
         }
         if let Some(path) = picture {
-            fs::write(path, chart::svg(&self.head, &self.rows))?;
-            println!("drawn in {}", path.display());
+            fs::write(path, chart::svg(&self.head, &self.rows))
+                .with_context(|| path.display().to_string())?;
+            writeln!(io::stdout(), "drawn in {}", path.display())?;
         }
         Ok(())
     }

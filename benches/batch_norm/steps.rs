@@ -1,7 +1,6 @@
 //! Steps of the library, from a problem line and buffers by name.
 
-use std::error::Error;
-
+use anyhow::bail;
 use wgpu::{Buffer, BufferSlice};
 use wgpu_norm::Gpu;
 use wgpu_norm::batch_norm::{
@@ -57,7 +56,7 @@ impl<'a> Memory<'a> {
 }
 
 /// Plans a line and binds it to each set of tensors. The result is "out"; what goes in place is there to begin with.
-pub fn bind(gpu: &Gpu, line: &Line, tensors: &Tensors) -> Result<Steps, Box<dyn Error>> {
+pub fn bind(gpu: &Gpu, line: &Line, tensors: &Tensors) -> anyhow::Result<Steps> {
     let (kernels, problem, config) = (gpu.kernels(), line.common.problem, &line.config);
     let tuning = line.common.tuning;
     let piece = PieceOptions::default().tuning(tuning);
@@ -79,7 +78,7 @@ pub fn bind(gpu: &Gpu, line: &Line, tensors: &Tensors) -> Result<Steps, Box<dyn 
             });
             let launches = $plan.launches(Default::default());
             Ok(Steps {
-                steps: steps.collect::<Result<_, Box<dyn Error>>>()?,
+                steps: steps.collect::<anyhow::Result<_>>()?,
                 kernels: launches.iter().map(|launch| launch.entry_point).collect(),
                 scratch: $plan.scratch_bytes(),
                 tensors: moved(line),
@@ -166,9 +165,7 @@ pub fn bind(gpu: &Gpu, line: &Line, tensors: &Tensors) -> Result<Steps, Box<dyn 
                 .affine(memory.affine())
                 .dresidual(memory.slice_if(adds, "dresidual"))
         ),
-        pass => Err(
-            format!("{pass} passes over no tensor, so that no copy can be its yardstick").into(),
-        ),
+        pass => bail!("{pass} passes over no tensor, so that no copy can be its yardstick"),
     }
 }
 

@@ -1,8 +1,8 @@
 //! What is timed, by its problem line.
 
-use std::error::Error;
 use std::fmt;
 
+use anyhow::{Context, bail};
 use wgpu_norm::batch_norm::{Destination, Epilogue, Line, Pass, Strategy};
 use wgpu_norm::{Caps, Dtype, Form, PlanError};
 
@@ -107,11 +107,14 @@ impl Usual {
 }
 
 /// Reads a line, and says what is timed: its own pass, or if it names none the usual ones.
-pub fn parse(text: &str, usual: &[Usual]) -> Result<(Line, Vec<Subject>), Box<dyn Error>> {
-    let line: Line = text.parse().map_err(|error| format!("{text}: {error}"))?;
+pub fn parse(text: &str, usual: &[Usual]) -> anyhow::Result<(Line, Vec<Subject>)> {
+    let line: Line = text.parse().with_context(|| text.to_owned())?;
+    if line.common.problem.shape.elements().unwrap_or(0) == 0 {
+        bail!("{text}: must have at least one value, and not more than this machine can count");
+    }
     if line.common.as_gpu || line.common.max_binding.is_some() {
         let reason = "the benchmark plans for the device at hand; leave out gpu and binding";
-        return Err(format!("{text}: {reason}").into());
+        bail!("{text}: {reason}");
     }
     let named = line.pass != Pass::Train || text.split_whitespace().any(|word| word == "train");
     if named {

@@ -1,9 +1,9 @@
 //! The tensors of a problem, in several sets that take turns.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::ops::Range;
 
+use anyhow::Context;
 use wgpu::{Buffer, BufferUsages};
 use wgpu_norm::{BatchNormConfig, Gpu, Layout, Problem, Shape, reference};
 
@@ -37,14 +37,9 @@ fn noise(seed: u64, count: usize) -> Vec<f32> {
 
 impl Tensors {
     /// So many sets that they take `rotate` bytes at least, with a residual if it `adds` one.
-    pub fn new(
-        gpu: &Gpu,
-        problem: Problem,
-        adds: bool,
-        rotate: u64,
-    ) -> Result<Self, Box<dyn Error>> {
+    pub fn new(gpu: &Gpu, problem: Problem, adds: bool, rotate: u64) -> anyhow::Result<Self> {
         let Problem { shape, dtype, .. } = problem;
-        let elements = shape.elements().ok_or("the shape overflows")?;
+        let elements = shape.elements().context("the shape overflows")?;
         let all = shape.channels();
         let config = BatchNormConfig::new(all);
         let count = (all * VERIFIED / elements.max(1)).clamp(1, all);
@@ -143,14 +138,14 @@ impl Tensors {
     }
 
     /// A tensor of the first set, in the verified channels.
-    pub fn read(&self, name: &str) -> Result<Vec<f32>, Box<dyn Error>> {
+    pub fn read(&self, name: &str) -> anyhow::Result<Vec<f32>> {
         let tensor = self.buffer(0, name).clone();
         let values = self.gpu.tensor_from_buffer(self.problem, tensor)?.read()?;
         Ok(pick(self.problem.shape, &self.channels, &values))
     }
 
     /// A row of a packed buffer, in the verified channels.
-    pub fn read_row(&self, name: &str, row: Range<u64>) -> Result<Vec<f32>, Box<dyn Error>> {
+    pub fn read_row(&self, name: &str, row: Range<u64>) -> anyhow::Result<Vec<f32>> {
         let values = self.gpu.read_f32(self.buffer(0, name).slice(row))?;
         Ok(self.channels.iter().map(|&c| values[c]).collect())
     }

@@ -1,7 +1,6 @@
 //! What a line should compute, by the reference.
 
-use std::error::Error;
-
+use anyhow::bail;
 use wgpu_norm::batch_norm::{Line, ParameterGradients, Pass};
 use wgpu_norm::reference::batch_norm as oracle;
 use wgpu_norm::reference::compare::{Bound, within};
@@ -77,7 +76,7 @@ impl Expected<'_> {
 }
 
 /// Compares a copy with what was copied.
-pub fn copied(name: &str, tensors: &Tensors) -> Result<(), Box<dyn Error>> {
+pub fn copied(name: &str, tensors: &Tensors) -> anyhow::Result<()> {
     within(
         name,
         &tensors.read("out")?,
@@ -88,7 +87,7 @@ pub fn copied(name: &str, tensors: &Tensors) -> Result<(), Box<dyn Error>> {
 }
 
 /// Compares what a subject has computed in the first set of tensors; what is too fast to be right is not timed.
-pub fn verify(subject: &Subject, tensors: &Tensors) -> Result<(), Box<dyn Error>> {
+pub fn verify(subject: &Subject, tensors: &Tensors) -> anyhow::Result<()> {
     let line = &subject.line;
     let config = &line.config;
     let expected = Expected {
@@ -110,12 +109,12 @@ pub fn verify(subject: &Subject, tensors: &Tensors) -> Result<(), Box<dyn Error>
     // Sums of so many values of either sign; a few may come from the other side of the ReLU.
     let flipped = if expected.has_relu() { 4.0 } else { 0.0 };
     let sums = Bound::new(1e-4, 1e-6 * count + flipped);
-    let tensor = |name_of: &str, values: Vec<f64>, bound| -> Result<(), Box<dyn Error>> {
+    let tensor = |name_of: &str, values: Vec<f64>, bound| -> anyhow::Result<()> {
         within(&name, &tensors.read(name_of)?, &values, bound)?;
         Ok(())
     };
     // Gradients of values that are not near the ReLU's corner.
-    let gradient = |name_of: &str, values: Vec<f64>| -> Result<(), Box<dyn Error>> {
+    let gradient = |name_of: &str, values: Vec<f64>| -> anyhow::Result<()> {
         let actual = tensors.read(name_of)?;
         let sure: Vec<bool> = if expected.has_relu() {
             expected
@@ -140,7 +139,7 @@ pub fn verify(subject: &Subject, tensors: &Tensors) -> Result<(), Box<dyn Error>
         within(&name, &left, &right, bound)?;
         Ok(())
     };
-    let row = |buffer, row, values: &[f64], bound| -> Result<(), Box<dyn Error>> {
+    let row = |buffer, row, values: &[f64], bound| -> anyhow::Result<()> {
         within(&name, &tensors.read_row(buffer, row)?, values, bound)?;
         Ok(())
     };
@@ -185,6 +184,6 @@ pub fn verify(subject: &Subject, tensors: &Tensors) -> Result<(), Box<dyn Error>
             row("sums", rows.dweight, &gradients.dweight, sums)?;
             row("sums", rows.dbias, &gradients.dbias, sums)
         }
-        pass => Err(format!("{pass} has no reference here").into()),
+        pass => bail!("{pass} has no reference here"),
     }
 }
