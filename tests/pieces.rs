@@ -9,7 +9,7 @@ use wgpu_norm::batch_norm::{
 };
 use wgpu_norm::reference::batch_norm::{self as oracle, Running};
 use wgpu_norm::reference::compare::{Bound, within};
-use wgpu_norm::{BatchNormConfig, BindError, Gpu, Shape};
+use wgpu_norm::{BatchNormConfig, BindError, Gpu, PlanError, Shape};
 
 fn submit(gpu: &Gpu, steps: &[Step]) {
     let mut encoder = gpu.device().create_command_encoder(&Default::default());
@@ -26,7 +26,15 @@ fn many_parts_are_all_combined() {
     let config = BatchNormConfig::new(1);
     let stride = gpu.kernels().caps().align(config.moment_rows().bytes()) as usize / 4;
     for count in [3u32, 262_141, 300_000] {
-        let plan = CombinePlan::new(gpu.kernels(), &config, count).unwrap();
+        let plan = match CombinePlan::new(gpu.kernels(), &config, count) {
+            Ok(plan) => plan,
+            // Adapters with groups of 4 lanes combine no more.
+            Err(error) => {
+                let most = matches!(error, PlanError::Unsupported { field: "parts", .. });
+                assert!(most && count > 262_144, "{count}: {error}");
+                continue;
+            }
+        };
         // Between the parts stands what no kernel may add.
         let mut values = vec![f32::NAN; plan.parts_bytes() as usize / 4];
         for (part, values) in values.chunks_mut(stride).enumerate() {
