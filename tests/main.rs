@@ -13,6 +13,7 @@ mod lost_device;
 mod memory;
 mod modules;
 mod oracle_against_torch;
+mod outliers;
 mod pieces;
 mod plans;
 mod state;

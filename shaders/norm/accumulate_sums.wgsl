@@ -2,16 +2,51 @@
 // values, and of x_hat * g.
 
 #import backward_coefficients
+#import standardize
+#import settle
 #import epilogue_backward
 #import layout
 #import x
 #import monoid
 
+// Items whose terms are added before the sum of these is. More would lose digits.
+const BLOCK = 16u;
+
+// Sums with twice the digits: a long walk of rounded sums would lose as many as it has steps.
+struct LongSums {
+    high: Partial,
+    low: Partial,
+}
+
+fn no_sums() -> LongSums {
+    return LongSums(identity(), identity());
+}
+
+// Adds the sums of a block.
+fn with_sums(total: LongSums, block: Partial) -> LongSums {
+    let g = settled(total.high.g, total.low.g + block.g);
+    let x_hat_g = settled(total.high.x_hat_g, total.low.x_hat_g + block.x_hat_g);
+    // An infinite sum has no rest.
+    let none = vec4(0.0);
+    return LongSums(
+        Partial(g.high, x_hat_g.high),
+        Partial(select(g.low, none, infinite(g.high)), select(x_hat_g.low, none, infinite(x_hat_g.high))),
+    );
+}
+
+// The sums of all terms. What `nearly_standardized` has left out of each term is taken off here.
+fn lane_sums(total: LongSums, statistics: Statistics) -> Partial {
+    let g = total.high.g + total.low.g;
+    let x_hat_g = total.high.x_hat_g + total.low.x_hat_g;
+    let rest = (statistics.mean_low * statistics.inv_std) * g;
+    return Partial(g, x_hat_g - select(rest, vec4(0.0), infinite(g)));
+}
+
 // The terms of one vector.
 fn sums_of_values(at: Place, x: vec4<f32>, gradient: vec4<f32>, statistics: Statistics) -> Partial {
     // Selected, not multiplied by zero: components outside may be NaN.
     let inside = select(vec4(0.0), gradient, at.inside);
-    let x_hat = select(vec4(0.0), standardize(x, statistics), at.inside);
+    let x_hat = select(vec4(0.0), nearly_standardized(x, statistics), at.inside);
     return Partial(inside, x_hat * inside);
 }
 
@@ -27,31 +62,44 @@ fn accumulate_sums(
     totals: ptr<function, array<Partial, COLUMNS>>,
 ) {
     let team_rows = params.geometry.team_rows;
+    var sums: array<LongSums, COLUMNS>;
     for (var j = 0u; j < COLUMNS; j++) {
-        (*totals)[j] = identity();
+        sums[j] = no_sums();
     }
     var cursor = cursor_at(range);
     var item = range.item;
-    // Several columns are neighbours in memory, and are best read row by row.
-    if COLUMNS == 1u {
-        for (; item + 3u * team_rows < range.end; item += 4u * team_rows) {
-            let p0 = place(range, cursor, 0u);
+    while item < range.end {
+        let end = min(item + BLOCK * team_rows, range.end);
+        for (var j = 0u; j < COLUMNS; j++) {
+            (*totals)[j] = identity();
+        }
+        // Several columns are neighbours in memory, and are best read row by row.
+        if COLUMNS == 1u {
+            for (; item + 3u * team_rows < end; item += 4u * team_rows) {
+                let p0 = place(range, cursor, 0u);
+                cursor = cursor_next(cursor);
+                let p1 = place(range, cursor, 0u);
+                cursor = cursor_next(cursor);
+                let p2 = place(range, cursor, 0u);
+                cursor = cursor_next(cursor);
+                let p3 = place(range, cursor, 0u);
+                cursor = cursor_next(cursor);
+                let first = combine(sums_at(p0, (*own)[0]), sums_at(p1, (*own)[0]));
+                let second = combine(sums_at(p2, (*own)[0]), sums_at(p3, (*own)[0]));
+                (*totals)[0] = combine((*totals)[0], combine(first, second));
+            }
+        }
+        for (; item < end; item += team_rows) {
+            for (var j = 0u; j < COLUMNS; j++) {
+                (*totals)[j] = combine((*totals)[j], sums_at(place(range, cursor, j), (*own)[j]));
+            }
             cursor = cursor_next(cursor);
-            let p1 = place(range, cursor, 0u);
-            cursor = cursor_next(cursor);
-            let p2 = place(range, cursor, 0u);
-            cursor = cursor_next(cursor);
-            let p3 = place(range, cursor, 0u);
-            cursor = cursor_next(cursor);
-            let first = combine(sums_at(p0, (*own)[0]), sums_at(p1, (*own)[0]));
-            let second = combine(sums_at(p2, (*own)[0]), sums_at(p3, (*own)[0]));
-            (*totals)[0] = combine((*totals)[0], combine(first, second));
+        }
+        for (var j = 0u; j < COLUMNS; j++) {
+            sums[j] = with_sums(sums[j], (*totals)[j]);
         }
     }
-    for (; item < range.end; item += team_rows) {
-        for (var j = 0u; j < COLUMNS; j++) {
-            (*totals)[j] = combine((*totals)[j], sums_at(place(range, cursor, j), (*own)[j]));
-        }
-        cursor = cursor_next(cursor);
+    for (var j = 0u; j < COLUMNS; j++) {
+        (*totals)[j] = lane_sums(sums[j], (*own)[j].statistics);
     }
 }

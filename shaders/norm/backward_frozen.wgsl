@@ -24,26 +24,38 @@ fn backward_frozen(
         next_statistics_index(range, 0u),
         next_parameter_index(range, 0u),
     );
-    var totals: array<Partial, COLUMNS>;
+    var sums: array<LongSums, COLUMNS>;
     for (var j = 0u; j < COLUMNS; j++) {
-        totals[j] = identity();
+        sums[j] = no_sums();
     }
+    let team_rows = params.geometry.team_rows;
     var cursor = cursor_at(range);
-    for (var item = range.item; item < range.end; item += params.geometry.team_rows) {
+    var item = range.item;
+    while item < range.end {
+        let end = min(item + BLOCK * team_rows, range.end);
+        var terms: array<Partial, COLUMNS>;
         for (var j = 0u; j < COLUMNS; j++) {
-            let at = place(range, cursor, j);
-            let c = select_backward_coefficients(own[j], next, at.next);
-            let values = x_at(at.vector);
-            let gradient = epilogue_backward(at, values, c.forward);
-            totals[j] = combine(totals[j], sums_of_values(at, values, gradient, c.statistics));
-            if at.owned {
-                store_dx(at.vector, input_gradient(values, gradient, c));
-            }
+            terms[j] = identity();
         }
-        cursor = cursor_next(cursor);
+        for (; item < end; item += team_rows) {
+            for (var j = 0u; j < COLUMNS; j++) {
+                let at = place(range, cursor, j);
+                let c = select_backward_coefficients(own[j], next, at.next);
+                let values = x_at(at.vector);
+                let gradient = epilogue_backward(at, values, c.forward);
+                terms[j] = combine(terms[j], sums_of_values(at, values, gradient, c.statistics));
+                if at.owned {
+                    store_dx(at.vector, input_gradient(values, gradient, c));
+                }
+            }
+            cursor = cursor_next(cursor);
+        }
+        for (var j = 0u; j < COLUMNS; j++) {
+            sums[j] = with_sums(sums[j], terms[j]);
+        }
     }
     for (var j = 0u; j < COLUMNS; j++) {
-        let total = block_reduce(lane, totals[j]);
+        let total = block_reduce(lane, lane_sums(sums[j], own[j].statistics));
         if lane < WIDTH && has_values(range, j) {
             store_partial(range, j, total);
         }

@@ -4,6 +4,7 @@
 #import layout
 #import x
 #import monoid
+#import settle
 #import block_reduce
 #import own_unit_statistics
 #import y
@@ -32,25 +33,29 @@ fn forward_resident(
         cursor = cursor_next(cursor);
     }
 
-    // The moments of the lane, in two passes over its registers.
-    let pivot = decode(held[0]);
+    // The moments of the lane, in two passes over its registers: the first finds a pivot near the mean.
+    let some = f32(max(mine, 1u));
+    let first = decode(held[0]);
     var sum = vec4(0.0);
     for (var i = 0u; i < REGISTER_VECTORS; i++) {
         if i < mine {
-            sum += decode(held[i]) - pivot;
+            sum += decode(held[i]) - first;
         }
     }
-    let offset = sum / f32(max(mine, 1u));
-    var m2 = vec4(0.0);
+    let pivot = settled(first, sum / some).high;
+    sum = vec4(0.0);
+    var squares = vec4(0.0);
     for (var i = 0u; i < REGISTER_VECTORS; i++) {
         if i < mine {
-            let deviation = (decode(held[i]) - pivot) - offset;
-            m2 += deviation * deviation;
+            let difference = decode(held[i]) - pivot;
+            sum += difference;
+            squares += difference * difference;
         }
     }
-    let moments = Partial(pivot, offset, m2, vec4(f32(mine)));
+    let offset = sum / some;
+    let mine_total = Partial(pivot, offset, corrected(squares, sum * offset), vec4(f32(mine)));
 
-    let total = block_reduce(lane, moments);
+    let total = block_reduce(lane, mine_total);
     let own = own_unit_statistics(range, lane, 0u, total);
     cursor = cursor_at(range);
     for (var i = 0u; i < REGISTER_VECTORS; i++) {

@@ -1,9 +1,13 @@
 // Partial results of the forward pass: mean and squared deviations, for four independent components at a time.
 //
-// The mean is `pivot + offset`, and the pivot is one of the values. Differences of values near each other are exact in
-// f32, so that a mean far from zero costs neither the mean nor the deviations digits.
+// The mean is `pivot + offset`. The pivot is the mean rounded to f32, so that values near it subtract exactly: a mean far
+// from zero costs neither the mean nor the deviations digits, and neither does a value far from all others, wherever it
+// stands.
+
+#import settle
 
 struct Partial {
+    // At most one unit of the last place from the mean.
     pivot: vec4<f32>,
     // mean - pivot
     offset: vec4<f32>,
@@ -19,21 +23,18 @@ fn identity() -> Partial {
 // By Chan, Golub and LeVeque (1979). Either side may be the identity.
 fn combine(a: Partial, b: Partial) -> Partial {
     let count = a.count + b.count;
+    // The mean moves from the side with more values, which is nearer to it, by at most half of the way.
+    let swap = b.count > a.count;
+    let pivot = select(a.pivot, b.pivot, swap);
+    let offset = select(a.offset, b.offset, swap);
+    let fewer = select(b.count, a.count, swap);
+    let way = (select(b.pivot, a.pivot, swap) - pivot) + (select(b.offset, a.offset, swap) - offset);
+    let delta = select(way, vec4(0.0), fewer == vec4(0.0));
     // max: two identities make the identity, not 0/0.
-    let share = b.count / max(count, vec4(1.0));
-    let pivot = select(a.pivot, b.pivot, a.count == vec4(0.0));
-    let offset = select(a.offset, b.offset, a.count == vec4(0.0));
-    let delta = select(
-        (b.pivot - pivot) + (b.offset - offset),
-        vec4(0.0),
-        b.count == vec4(0.0),
-    );
-    return Partial(
-        pivot,
-        offset + delta * share,
-        a.m2 + b.m2 + delta * delta * (a.count * share),
-        count,
-    );
+    let share = fewer / max(count, vec4(1.0));
+    let m2 = a.m2 + b.m2 + delta * delta * ((count - fewer) * share);
+    let mean = settled(pivot, offset + delta * share);
+    return Partial(mean.high, mean.low, m2, count);
 }
 
 // The four components combined into one. All four components of the result are equal.

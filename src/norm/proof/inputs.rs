@@ -229,6 +229,15 @@ pub fn whole_means(field: Field, values: &[f64]) -> Vec<f64> {
     values
 }
 
+/// Entries of moments in scratch memory, with pivot and offset in one number.
+pub fn whole_entries(values: &[f64]) -> Vec<f64> {
+    let mut values = values.to_vec();
+    for entry in values.chunks_exact_mut(4) {
+        entry[0] += std::mem::take(&mut entry[1]);
+    }
+    values
+}
+
 /// How far a stored result may be from the right one, given how far f32 may be.
 pub fn f32_bound(field: Field, dtype: Dtype, exact: Bound) -> Bound {
     // Storing rounds once more: by half a unit of the last place, or of the smallest subnormal.

@@ -8,20 +8,33 @@ use crate::norm::field::{AFFINE, RESIDUAL, RUNNING, SAVED, X, Y};
 use crate::norm::uniform::Settings;
 
 impl<S: Settings> Run<'_, S> {
-    // accumulate_moments.wgsl. Adding value by value picks the same pivots as the kernel's blocks of four.
+    // accumulate_moments.wgsl
     pub fn accumulate_moments(&self, range: &LaneRange) -> Vec<Moments4> {
         self.for_each_column(range, |j| self.moments_of_column(range, j))
     }
 
     fn moments_of_column(&self, range: &LaneRange, j: u32) -> Moments4 {
+        const BLOCK: usize = 16;
         let mut total = Moments4::identity();
-        for place in range.places(j) {
-            let mut value = Moments4::identity();
-            for c in (0..4).filter(|&c| place.inside[c]) {
-                value.pivot[c] = self.memory.get(X, place.element as usize + c);
-                value.count[c] = 1.0;
+        let mut places = range.places(j).peekable();
+        let mut seen = 0;
+        while places.peek().is_some() {
+            let size = seen.clamp(1, BLOCK);
+            seen += size;
+            let [mut sum, mut squares, mut count] = [[0.0; 4]; 3];
+            for place in places.by_ref().take(size) {
+                for c in (0..4).filter(|&c| place.inside[c]) {
+                    let value = self.memory.get(X, place.element as usize + c);
+                    if total.count[c] + count[c] == 0.0 {
+                        total.pivot[c] = value;
+                    }
+                    let difference = value - total.pivot[c];
+                    sum[c] += difference;
+                    squares[c] += difference * difference;
+                    count[c] += 1.0;
+                }
             }
-            total = total.combine(value);
+            total = total.with_block(sum, squares, count);
         }
         total
     }
@@ -29,7 +42,12 @@ impl<S: Settings> Run<'_, S> {
     // standardize.wgsl
     pub fn inverse_std(&self, variance: f64) -> f64 {
         let sum = variance + f64::from(self.params().settings.eps());
-        if sum == 0.0 { 0.0 } else { sum.sqrt().recip() }
+        // Beyond f32 is infinite.
+        if sum == 0.0 || sum > f64::from(f32::MAX) {
+            0.0
+        } else {
+            sum.sqrt().recip()
+        }
     }
 
     pub fn standardize(&self, place: &Place, c: usize, statistics: &Statistics) -> f64 {

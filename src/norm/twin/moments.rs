@@ -18,6 +18,7 @@ impl Partial for Moments4 {
         Self::of_fields(&[[0.0; 4]; 4])
     }
 
+    // Sums of f64 are settled as they are: the pivot is the mean, and the offset zero.
     fn combine(self, other: Self) -> Self {
         let mut total = self;
         for c in 0..4 {
@@ -31,7 +32,8 @@ impl Partial for Moments4 {
             }
             let count = self.count[c] + other.count[c];
             let delta = (other.pivot[c] - self.pivot[c]) + (other.offset[c] - self.offset[c]);
-            total.offset[c] += delta * other.count[c] / count;
+            total.pivot[c] += total.offset[c] + delta * other.count[c] / count;
+            total.offset[c] = 0.0;
             total.m2[c] += other.m2[c] + delta * delta * self.count[c] * other.count[c] / count;
             total.count[c] = count;
         }
@@ -59,6 +61,23 @@ impl Partial for Moments4 {
             m2: fields[2],
             count: fields[3],
         }
+    }
+}
+
+impl Moments4 {
+    // accumulate_moments.wgsl
+    pub fn with_block(mut self, sum: [f64; 4], squares: [f64; 4], count: [f64; 4]) -> Self {
+        for c in 0..4 {
+            let all = self.count[c] + count[c];
+            let deviations = sum[c] - count[c] * self.offset[c];
+            let way = deviations / all.max(1.0);
+            let correction = self.offset[c] * (sum[c] + deviations) + deviations * way;
+            self.m2[c] += squares[c] - correction;
+            self.pivot[c] += self.offset[c] + way;
+            self.offset[c] = 0.0;
+            self.count[c] = all;
+        }
+        self
     }
 }
 
