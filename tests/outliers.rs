@@ -61,6 +61,17 @@ fn serves(gpu: &Gpu, shape: Shape, tuning: Tuning) -> bool {
         && BackwardPlan::with_options(gpu.kernels(), shape, &config, backward).is_ok()
 }
 
+/// The right results.
+type Truth = (oracle::Forward, oracle::Gradients);
+
+fn truth(shape: Shape, x: &[f32], dy: &[f32]) -> Truth {
+    let (x, dy) = (wide(x), wide(dy));
+    (
+        oracle::train(shape, &x, None, None, EPS),
+        oracle::backward(shape, &x, &dy, None, EPS),
+    )
+}
+
 /// Largest errors in units of the last place of their scales.
 #[derive(Debug, Default)]
 struct Errors {
@@ -71,10 +82,9 @@ struct Errors {
 }
 
 impl Errors {
-    fn of(shape: Shape, results: &Results, x: &[f32], dy: &[f32]) -> Self {
+    fn of(shape: Shape, results: &Results, truth: &Truth, x: &[f32], dy: &[f32]) -> Self {
         let (x, dy) = (wide(x), wide(dy));
-        let truth = oracle::train(shape, &x, None, None, EPS);
-        let gradients = oracle::backward(shape, &x, &dy, None, EPS);
+        let (truth, gradients) = truth;
         let channels = shape.channels();
         let [mut size, mut terms, mut squares] = [(); 3].map(|()| vec![0.0; channels]);
         let n = (x.len() / channels) as f64;
@@ -122,10 +132,8 @@ impl Errors {
 
 /// The index in memory of value `i` of channel `c`, in the order of the layout.
 fn index(shape: Shape, c: usize, i: usize) -> usize {
-    match shape.plane() {
-        Some(plane) => (i / plane * shape.channels() + c) * plane + i % plane,
-        None => i * shape.channels() + c,
-    }
+    let mut own = (0..shape.elements().unwrap()).filter(|&k| shape.channel_of(k) == c);
+    own.nth(i).unwrap()
 }
 
 /// Checks all strategies and prints their errors; all that are above the bound at the end.
@@ -137,14 +145,16 @@ fn check(
     cases: &[(String, Vec<f32>, Vec<f32>)],
     red: &mut Vec<String>,
 ) {
+    let truths = cases.iter().map(|(_, x, dy)| truth(shape, x, dy));
+    let truths: Vec<Truth> = truths.collect();
     for tuning in tunings() {
         if !serves(gpu, shape, tuning) {
             continue;
         }
         let mut all = Errors::default();
-        for (case, x, dy) in cases {
+        for ((case, x, dy), truth) in cases.iter().zip(&truths) {
             let results = run(gpu, shape, tuning, x, dy);
-            let errors = Errors::of(shape, &results, x, dy);
+            let errors = Errors::of(shape, &results, truth, x, dy);
             all.join(&errors);
             if !errors.within(dweight) {
                 red.push(format!("{shape} {tuning:?} {name} {case}: {errors:?}"));
@@ -162,7 +172,7 @@ fn moments_are_as_good_in_any_order() {
         Shape::nchw(8, 4, 16, 16),
         Shape::nhwc(8, 16, 16, 4),
         Shape::nchw(16, 3, 7, 7),
-        Shape::nhwc(32, 7, 7, 64),
+        Shape::nhwc(32, 7, 7, 32),
     ] {
         let count = shape.elements().unwrap();
         let (ordinary, dy) = (noise(1, count), noise(2, count));
@@ -188,7 +198,7 @@ fn long_sums_keep_their_digits() {
     let gpu = gpu();
     let mut red = Vec::new();
     for shape in [
-        Shape::nhwc(32, 7, 7, 64),
+        Shape::nhwc(32, 7, 7, 32),
         Shape::nchw(32, 3, 14, 14),
         Shape::nchw(16, 1, 64, 64),
     ] {
