@@ -1,10 +1,11 @@
 # The two commands of the README, and what they share.
 
-.PHONY: help demo test check bench driver
+.PHONY: help demo test test-drivers check bench driver
 
 help:
 	@echo "make demo   train a network on handwritten digits, on the GPU or in software"
 	@echo "make test   formatting, lints, all tests, the examples and the documentation"
+	@echo "make test-drivers  all tests on Mesa's GL, and on the Vulkan driver that SWIFTSHADER_ICD names"
 	@echo "make check  the part of the tests that needs no device"
 	@echo "make bench  verify the kernels, then time them beside a copy"
 
@@ -17,6 +18,15 @@ test: driver
 	cargo test --locked
 	@# With the examples, so that dependencies need not be built once more for features that only tests ask for.
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --examples
+
+# Other drivers find other faults. wgpu-hal's EGL panics with devices on several threads, so GL gets one thread on one core.
+# SwiftShader comes with Chromium: SWIFTSHADER_ICD=/usr/lib/chromium/vk_swiftshader_icd.json
+test-drivers: driver
+	WGPU_BACKEND=gl LIBGL_ALWAYS_SOFTWARE=1 taskset -c 0 \
+		cargo test --locked --features gles --lib --test public -- --test-threads=1
+	if [ -n "$$SWIFTSHADER_ICD" ]; then \
+		WGPU_BACKEND=vulkan VK_DRIVER_FILES=$$SWIFTSHADER_ICD cargo test --locked --lib --test public; \
+	fi
 
 # The tests of the library that need a device, by parts of their names.
 ON_A_DEVICE = gpu::open gpu::submit gpu::tensor gpu::transfer element mutants programs exact_answers

@@ -16,7 +16,7 @@ buffers! {
     /// Output, of the input's shape. Written, with the padding up to a whole vector of four values.
     y: Y,
     /// f32 rows `[mean: C] [inv_std: C] [mean_low: C]` ([`SavedRows`](super::SavedRows)), for backward. Written. The mean
-    /// is the sum of `mean`, an f32, and `mean_low`, what rounding left out.
+    /// is `mean + mean_low`: `mean` alone is rounded to about a millionth of the deviation.
     saved: SAVED,
     ;
     /// f32 rows `[weight: C] [bias: C]` of those that the configuration has ([`AffineRows`](super::AffineRows)); `None` if

@@ -84,11 +84,11 @@ rows! {
 rows! {
     /// The rows of the statistics that forward saves for backward, `saved`. f32.
     SavedRows {
-        /// Means, rounded to f32.
+        /// Means, rounded to about a millionth of the deviation, so that values subtract from them without rounding.
         mean,
         /// `1 / sqrt(variance + eps)`.
         inv_std,
-        /// What rounding left out of the means.
+        /// What rounding left out of the means: the mean is `mean + mean_low`.
         mean_low,
     }
 }
