@@ -1,7 +1,8 @@
 //! Backward of a layer: which gradients, where they go, and what a refusal leaves as it was.
 
-use crate::common::{blank, gpu, noise, upload};
+use crate::common::{blank, gpu, noise, upload, wide};
 use wgpu_norm::batch_norm::{Destination, Epilogue, Gradients, Saved, Wanted};
+use wgpu_norm::reference::compare::{Bound, within};
 use wgpu_norm::{
     BatchNorm, BatchNormConfig, BindError, Dtype, Error, Gpu, PlanError, Problem, Shape, Tensor,
     TensorError,
@@ -21,6 +22,12 @@ fn layer(gpu: &Gpu) -> BatchNorm {
 
 fn bits(tensor: &Tensor) -> Vec<u32> {
     tensor.read().unwrap().iter().map(|v| v.to_bits()).collect()
+}
+
+/// What other gradients are wanted decides on the strategy, and so on the order of a sum.
+fn alike(actual: &[f32], expected: &[f32]) {
+    let bound = Bound::new(1e-6, 1e-6);
+    within("gradients", &wide(actual), &wide(expected), bound).unwrap();
 }
 
 fn sums<Dx>(gpu: &Gpu, gradients: &Gradients<Dx>) -> Vec<f32> {
@@ -131,8 +138,7 @@ fn gradients_are_those_that_are_wanted() {
             .backward_with(saved, &dy, Wanted::default().dx(None))
             .unwrap();
         assert!(no_dx.dx.is_none());
-        assert_eq!(no_dx.weight().unwrap(), all.weight().unwrap());
-        assert_eq!(no_dx.bias().unwrap(), all.bias().unwrap());
+        alike(&sums(&gpu, &no_dx), &sums(&gpu, all));
 
         let mut bn = layer(&gpu);
         let saved = again(&mut bn, frozen);
@@ -141,7 +147,8 @@ fn gradients_are_those_that_are_wanted() {
         assert!(no_parameters.buffer().is_none());
         assert_eq!(no_parameters.weight().unwrap(), None);
         assert_eq!(no_parameters.bias().unwrap(), None);
-        assert_eq!(bits(&no_parameters.dx.unwrap()), bits(&all.dx));
+        let dx = no_parameters.dx.unwrap().read().unwrap();
+        alike(&dx, &all.dx.read().unwrap());
 
         let mut bn = layer(&gpu);
         let saved = again(&mut bn, frozen);
@@ -150,8 +157,8 @@ fn gradients_are_those_that_are_wanted() {
         let in_place = bn.backward_with(saved, &own, in_place).unwrap();
         let dx = in_place.dx.as_ref().unwrap();
         assert_eq!(dx.buffer(), own.buffer());
-        assert_eq!(bits(dx), bits(&all.dx));
-        assert_eq!(sums(&gpu, &in_place), sums(&gpu, all));
+        alike(&dx.read().unwrap(), &all.dx.read().unwrap());
+        alike(&sums(&gpu, &in_place), &sums(&gpu, all));
 
         // Added to a buffer of the caller's, which is what comes back.
         let mut bn = layer(&gpu);
@@ -162,7 +169,7 @@ fn gradients_are_those_that_are_wanted() {
         let added = bn.backward_with(saved, &dy, added).unwrap();
         assert_eq!(added.buffer(), Some(&buffer));
         let expected = before.iter().zip(sums(&gpu, all)).map(|(a, b)| a + b);
-        assert_eq!(sums(&gpu, &added), expected.collect::<Vec<_>>());
+        alike(&sums(&gpu, &added), &expected.collect::<Vec<_>>());
     }
 }
 
