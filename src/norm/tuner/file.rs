@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use crate::error::TuneError;
 use crate::norm::tuning::Tuning;
@@ -16,6 +18,9 @@ const HEADER: &str = "# wgpu-norm tuning\n";
 
 /// A choice takes about 200 bytes, so that no file of choices comes near.
 const MAX_BYTES: u64 = 16 << 20;
+
+/// More than a write of one line takes.
+const WRITING: Duration = Duration::from_millis(20);
 
 /// Choices by key: the two columns of the file.
 #[derive(Debug, Default)]
@@ -74,7 +79,7 @@ impl TuningFile {
 /// Adds lines to a file of choices, and returns its text.
 fn append(path: &Path, lines: &str) -> Result<String, String> {
     let mut file = open(path)?;
-    let text = read(&mut file)?;
+    let text = read_lines(&mut file)?;
     let joint = joint(&text).ok_or_else(|| {
         let header = HEADER.trim_end();
         format!("is another program's (its first line is not {header:?}); name another file")
@@ -99,8 +104,24 @@ fn open(path: &Path) -> Result<File, String> {
     options.open(path).map_err(|error| unusable(&error))
 }
 
+/// The text of a file. A line without its end may be one that another writer is just writing: it is read again, until it
+/// stays the same.
+fn read_lines(file: &mut File) -> Result<String, String> {
+    let mut text = read(file)?;
+    while !text.is_empty() && !text.ends_with('\n') {
+        thread::sleep(WRITING);
+        let again = read(file)?;
+        if again == text {
+            break;
+        }
+        text = again;
+    }
+    Ok(text)
+}
+
 fn read(file: &mut File) -> Result<String, String> {
     let mut bytes = Vec::new();
+    file.rewind().map_err(|error| unusable(&error))?;
     let read = file.take(MAX_BYTES + 1).read_to_end(&mut bytes);
     read.map_err(|error| unusable(&error))?;
     if bytes.len() as u64 > MAX_BYTES {
@@ -192,7 +213,7 @@ mod tests {
     #[test]
     fn threads_lose_no_line() {
         let (path, folder) = fresh("threads");
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for thread in 0..8 {
                 let path = &path;
                 scope.spawn(move || {
