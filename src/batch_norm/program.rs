@@ -7,23 +7,19 @@ use crate::dtype::Problem;
 use crate::error::PlanError;
 use crate::gpu::Caps;
 use crate::gpu::compose::{Source, sources};
-use crate::gpu::program::{Dispatch, Program};
-use crate::norm::field::{
-    AFFINE, DRESIDUAL, DX, DY, GRADS, OUTPUT, RESIDUAL, RUNNING, SAVED, X, Y,
-};
+use crate::gpu::program::Program;
+use crate::norm::field::{AFFINE, RESIDUAL, RUNNING, SAVED, X, Y};
 use crate::norm::kernels::backward_normalize::Means;
-use crate::norm::kernels::finalize::{Combine, Finalized};
+use crate::norm::kernels::finalize::Finalized;
 use crate::norm::kernels::{
-    MOMENTS_FLOATS, SUMS_FLOATS, backward_frozen, backward_normalize, backward_reread,
-    backward_resident, backward_stats, finalize, forward_reread, forward_resident, normalize,
-    stats,
+    SUMS_FLOATS, backward_frozen, backward_reread, backward_resident, backward_stats,
 };
-use crate::norm::options::{Destination, ParameterGradients};
+use crate::norm::options::Destination;
 use crate::norm::partition::Over;
 use crate::norm::planner::{Decisions, Norm, Planner};
-use crate::norm::sources;
 use crate::norm::tuning::{Strategy, Tuning};
 use crate::norm::uniform;
+use crate::norm::{passes, sources};
 
 /// The files of `shaders/batch_norm`.
 const SOURCES: &[Source] = sources!("batch_norm": running_moved, settings_momentum);
@@ -137,15 +133,7 @@ pub fn eval(
     needs.extend((y == Destination::OutOfPlace).then(|| planner.activation(Y)));
     needs.extend(config.epilogue.adds().then(|| planner.activation(RESIDUAL)));
     needs.extend(planner.affine(AFFINE));
-    planner.program(elementwise(&planner, y), needs)
-}
-
-/// The elementwise forward dispatches, by statistics that are stored.
-pub fn elementwise(planner: &BatchPlanner<'_>, y: Destination) -> Vec<Dispatch<Params>> {
-    let windows = planner.windows().into_iter();
-    windows
-        .map(|params| normalize::dispatch(planner, y, params))
-        .collect()
+    planner.program(passes::elementwise(&planner, y), needs)
 }
 
 fn by_batch(
@@ -157,24 +145,7 @@ fn by_batch(
 ) -> Result<Program<Params>, PlanError> {
     let statistics = Statistics::Batch { track };
     let mut planner = planner(caps, problem, config, tuning, statistics)?;
-    let mut dispatches = Vec::new();
-    match planner.strategy(1)? {
-        // An empty batch has no statistics, and leaves the running ones alone.
-        _ if planner.is_empty() => {}
-        Strategy::Resident => dispatches.push(forward_resident::dispatch(&planner)),
-        Strategy::Reread => dispatches.push(forward_reread::dispatch(&planner)),
-        Strategy::Split => {
-            let (reduction, params) = planner.reduction(MOMENTS_FLOATS, stats::dispatch)?;
-            dispatches.extend(reduction);
-            dispatches.push(finalize::dispatch(
-                &planner,
-                Combine::Chunks,
-                Finalized::Statistics,
-                params,
-            ));
-            dispatches.extend(elementwise(&planner, Destination::OutOfPlace));
-        }
-    }
+    let dispatches = passes::forward(&mut planner)?;
     let mut needs = vec![
         planner.activation(X),
         planner.activation(Y),
@@ -200,21 +171,14 @@ pub fn backward(
         tuning,
     } = options;
     let adds = config.epilogue.adds();
-    if dx.is_none() && parameters == ParameterGradients::Skip && !adds {
-        return Err(PlanError::Unsupported {
-            field: "dx and parameters",
-            reason: "no gradient is wanted; leave the backward pass out",
-        });
-    }
+    passes::check_wanted(dx, parameters, adds)?;
     let statistics = if frozen {
         Statistics::Frozen
     } else {
         Statistics::Batch { track: false }
     };
     let mut planner = planner(caps, problem, config, tuning, statistics)?;
-    let grads = planner.has_parameters() && parameters != ParameterGradients::Skip;
-    planner.set("PARAMETER_GRADIENTS", grads);
-    planner.set("ACCUMULATE", parameters == ParameterGradients::Accumulate);
+    let grads = passes::set_parameter_gradients(&mut planner, parameters);
 
     // Running statistics do not couple the gradients of a channel, so that dx alone needs no sums. The pass that sums
     // also writes the residual's gradient.
@@ -238,38 +202,19 @@ pub fn backward(
                     Some(dx) if at_once => backward_frozen::dispatch(planner, dx, params),
                     _ => backward_stats::dispatch(planner, params),
                 };
-                let (reduction, params) = planner.reduction(SUMS_FLOATS, dispatch)?;
-                dispatches.extend(reduction);
-                if grads || coupled {
-                    dispatches.push(finalize::dispatch(
-                        &planner,
-                        Combine::Chunks,
-                        Finalized::Gradients,
-                        params,
-                    ));
-                }
+                let result = (grads || coupled).then_some(Finalized::Gradients);
+                dispatches.extend(passes::sums(&mut planner, dispatch, result)?);
             }
             if let Some(dx) = dx.filter(|_| !(sums && at_once)) {
                 let means = if frozen { Means::None } else { Means::Scratch };
-                let windows = planner.windows().into_iter();
-                let normalize = |params| backward_normalize::dispatch(&planner, means, dx, params);
-                dispatches.extend(windows.map(normalize));
+                dispatches.extend(passes::elementwise_backward(&planner, means, dx));
             }
         }
     }
-    let mut needs = vec![planner.activation(X), planner.activation(DY)];
-    needs.extend(planner.affine(AFFINE));
-    needs.push(if frozen {
-        planner.statistics(RUNNING, 2)
-    } else {
-        planner.statistics(SAVED, 3)
-    });
-    needs.extend((dx == Some(Destination::OutOfPlace)).then(|| planner.activation(DX)));
-    if grads {
-        needs.extend(planner.affine(GRADS));
-    }
-    if adds {
-        needs.extend([planner.activation(OUTPUT), planner.activation(DRESIDUAL)]);
-    }
+    let statistics = match frozen {
+        true => planner.statistics(RUNNING, 2),
+        false => planner.statistics(SAVED, 3),
+    };
+    let needs = passes::backward_needs(&planner, statistics, dx, grads, adds);
     planner.program(dispatches, needs)
 }

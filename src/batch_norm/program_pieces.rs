@@ -2,7 +2,7 @@
 
 use super::config::BatchNormConfig;
 use super::options::PieceOptions;
-use super::program::{BatchPlanner, Params, Statistics, elementwise, planner};
+use super::program::{BatchPlanner, Params, Statistics, planner};
 use crate::dtype::Problem;
 use crate::error::PlanError;
 use crate::gpu::Caps;
@@ -12,11 +12,10 @@ use crate::norm::field::{
 };
 use crate::norm::kernels::backward_normalize::Means;
 use crate::norm::kernels::finalize::{Combine, Finalized};
-use crate::norm::kernels::{
-    MOMENTS_FLOATS, SUMS_FLOATS, add_sums, backward_normalize, backward_stats, finalize, stats,
-};
+use crate::norm::kernels::{add_sums, backward_stats, finalize};
 use crate::norm::options::Destination;
 use crate::norm::partition::MAX_ROUNDS;
+use crate::norm::passes;
 use crate::norm::tuning::Tuning;
 use crate::shape::Shape;
 
@@ -32,13 +31,7 @@ pub fn stats(
     options: PieceOptions,
 ) -> Result<Program<Params>, PlanError> {
     let mut planner = planner(caps, problem, config, options.tuning, Statistics::Shared)?;
-    let (mut dispatches, params) = planner.reduction(MOMENTS_FLOATS, stats::dispatch)?;
-    dispatches.push(finalize::dispatch(
-        &planner,
-        Combine::Chunks,
-        Finalized::Moments,
-        params,
-    ));
+    let dispatches = passes::moments(&mut planner, Finalized::Moments)?;
     let needs = vec![
         planner.activation(X),
         planner.statistics(MOMENTS, MOMENT_ROWS),
@@ -116,7 +109,7 @@ pub fn apply(
     needs.extend(planner.affine(AFFINE));
     needs.extend((y == Destination::OutOfPlace).then(|| planner.activation(Y)));
     needs.extend(config.epilogue.adds().then(|| planner.activation(RESIDUAL)));
-    planner.program(elementwise(&planner, y), needs)
+    planner.program(passes::elementwise(&planner, y), needs)
 }
 
 /// The sums that the gradients need.
@@ -127,13 +120,8 @@ pub fn backward_reduce(
     options: PieceOptions,
 ) -> Result<Program<Params>, PlanError> {
     let mut planner = planner(caps, problem, config, options.tuning, Statistics::Shared)?;
-    let (mut dispatches, params) = planner.reduction(SUMS_FLOATS, backward_stats::dispatch)?;
-    dispatches.push(finalize::dispatch(
-        &planner,
-        Combine::Chunks,
-        Finalized::Sums,
-        params,
-    ));
+    let result = Some(Finalized::Sums);
+    let dispatches = passes::sums(&mut planner, backward_stats::dispatch, result)?;
     let mut needs = vec![
         planner.activation(X),
         planner.activation(DY),
@@ -179,9 +167,7 @@ pub fn backward_apply(
 ) -> Result<Program<Params>, PlanError> {
     let dx = options.destination;
     let planner = planner(caps, problem, config, options.tuning, Statistics::Shared)?;
-    let windows = planner.windows().into_iter();
-    let dispatch = |params| backward_normalize::dispatch(&planner, Means::Sums, dx, params);
-    let dispatches = windows.map(dispatch).collect();
+    let dispatches = passes::elementwise_backward(&planner, Means::Sums, dx);
     let mut needs = vec![
         planner.activation(X),
         planner.activation(DY),

@@ -6,19 +6,17 @@ use crate::dtype::Problem;
 use crate::error::PlanError;
 use crate::gpu::Caps;
 use crate::gpu::program::Program;
-use crate::norm::field::{AFFINE, DRESIDUAL, DX, DY, GRADS, OUTPUT, RESIDUAL, SAVED, X, Y};
+use crate::norm::field::{AFFINE, RESIDUAL, SAVED, X, Y};
 use crate::norm::kernels::backward_normalize::Means;
 use crate::norm::kernels::finalize::{Combine, Finalized};
 use crate::norm::kernels::{
-    MOMENTS_FLOATS, SUMS_FLOATS, backward_normalize, backward_reread, backward_resident,
-    backward_stats, finalize, forward_reread, forward_resident, normalize, stats,
+    SUMS_FLOATS, backward_reread, backward_resident, backward_stats, finalize,
 };
-use crate::norm::options::{Destination, ParameterGradients};
 use crate::norm::partition::Over;
 use crate::norm::planner::{Decisions, Norm, Planner};
-use crate::norm::sources;
 use crate::norm::tuning::{Strategy, Tuning};
 use crate::norm::uniform::{self, EpsSettings};
+use crate::norm::{passes, sources};
 
 /// InstanceNorm's kernels: all of them are shared.
 pub static NORM: Norm = Norm {
@@ -61,25 +59,7 @@ pub fn forward(
     options: ForwardOptions,
 ) -> Result<Program<Params>, PlanError> {
     let mut planner = planner(caps, problem, config, options.tuning)?;
-    let mut dispatches = Vec::new();
-    match planner.strategy(1)? {
-        _ if planner.is_empty() => {}
-        Strategy::Resident => dispatches.push(forward_resident::dispatch(&planner)),
-        Strategy::Reread => dispatches.push(forward_reread::dispatch(&planner)),
-        Strategy::Split => {
-            let (reduction, params) = planner.reduction(MOMENTS_FLOATS, stats::dispatch)?;
-            dispatches.extend(reduction);
-            let statistics = Finalized::Statistics;
-            dispatches.push(finalize::dispatch(
-                &planner,
-                Combine::Chunks,
-                statistics,
-                params,
-            ));
-            let normalize = |params| normalize::dispatch(&planner, Destination::OutOfPlace, params);
-            dispatches.extend(planner.windows().into_iter().map(normalize));
-        }
-    }
+    let dispatches = passes::forward(&mut planner)?;
     let mut needs = vec![
         planner.activation(X),
         planner.activation(Y),
@@ -103,16 +83,9 @@ pub fn backward(
         tuning,
     } = options;
     let adds = config.epilogue.adds();
-    if dx.is_none() && parameters == ParameterGradients::Skip && !adds {
-        return Err(PlanError::Unsupported {
-            field: "dx and parameters",
-            reason: "no gradient is wanted; leave the backward pass out",
-        });
-    }
+    passes::check_wanted(dx, parameters, adds)?;
     let mut planner = planner(caps, problem, config, tuning)?;
-    let grads = planner.has_parameters() && parameters != ParameterGradients::Skip;
-    planner.set("PARAMETER_GRADIENTS", grads);
-    planner.set("ACCUMULATE", parameters == ParameterGradients::Accumulate);
+    let grads = passes::set_parameter_gradients(&mut planner, parameters);
     let coupled = dx.is_some() && !planner.is_empty();
     let mut dispatches = Vec::new();
     if grads || coupled || adds {
@@ -127,18 +100,12 @@ pub fn backward(
         }
         _ => {
             if grads || coupled || adds {
-                let (reduction, params) =
-                    planner.reduction(SUMS_FLOATS, backward_stats::dispatch)?;
-                dispatches.extend(reduction);
-                if grads || coupled {
-                    let sums = Finalized::UnitSums;
-                    dispatches.push(finalize::dispatch(&planner, Combine::Chunks, sums, params));
-                }
+                let result = (grads || coupled).then_some(Finalized::UnitSums);
+                let sums = passes::sums(&mut planner, backward_stats::dispatch, result)?;
+                dispatches.extend(sums);
             }
             if let Some(dx) = dx {
-                let normalize =
-                    |params| backward_normalize::dispatch(&planner, Means::Scratch, dx, params);
-                dispatches.extend(planner.windows().into_iter().map(normalize));
+                dispatches.extend(passes::elementwise_backward(&planner, Means::Scratch, dx));
             }
         }
     }
@@ -155,18 +122,7 @@ pub fn backward(
             params,
         ));
     }
-    let mut needs = vec![
-        planner.activation(X),
-        planner.activation(DY),
-        planner.statistics(SAVED, 3),
-    ];
-    needs.extend(planner.affine(AFFINE));
-    needs.extend((dx == Some(Destination::OutOfPlace)).then(|| planner.activation(DX)));
-    if grads {
-        needs.extend(planner.affine(GRADS));
-    }
-    if adds {
-        needs.extend([planner.activation(OUTPUT), planner.activation(DRESIDUAL)]);
-    }
+    let saved = planner.statistics(SAVED, 3);
+    let needs = passes::backward_needs(&planner, saved, dx, grads, adds);
     planner.program(dispatches, needs)
 }

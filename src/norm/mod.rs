@@ -7,6 +7,7 @@ pub mod layer;
 pub mod line;
 pub mod options;
 pub mod partition;
+pub mod passes;
 pub mod plan;
 pub mod planner;
 pub mod rows;
