@@ -3,11 +3,11 @@
 .PHONY: help demo test test-drivers check bench driver
 
 help:
-	@echo "make demo   train a network on handwritten digits, on the GPU or in software"
-	@echo "make test   formatting, lints, all tests, the examples and the documentation"
+	@echo "make demo          train a network on handwritten digits, on the GPU or in software"
+	@echo "make test          formatting, lints, all tests, the examples and the documentation"
+	@echo "make check         the part of the tests that needs no device"
 	@echo "make test-drivers  all tests on Mesa's GL, and on the Vulkan driver that SWIFTSHADER_ICD names"
-	@echo "make check  the part of the tests that needs no device"
-	@echo "make bench  verify the kernels, then time them beside a copy"
+	@echo "make bench         verify the kernels, then time them beside a copy"
 
 demo: driver
 	cargo run --locked --release --example train_digits -- --min-accuracy 97

@@ -1,7 +1,5 @@
 //! Memory that ends, and kernels that go.
 
-use std::process::Command;
-
 use wgpu_norm::batch_norm::{EvalBuffers, EvalPlan};
 use wgpu_norm::{BatchNormConfig, Error, Gpu, GpuError, Shape};
 
@@ -11,7 +9,7 @@ fn in_a_process(test: &str, kibibytes: u64) -> String {
     let part = concat!(module_path!(), "::");
     let part = part.split_once("::").unwrap().1;
     let executable = std::env::current_exe().unwrap();
-    let output = Command::new("sh")
+    let output = std::process::Command::new("sh")
         .arg("-c")
         .arg(format!("ulimit -v {kibibytes}; exec \"$0\" \"$@\""))
         .arg(executable)

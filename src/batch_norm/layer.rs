@@ -11,7 +11,7 @@ use crate::gpu::{Gpu, Step, Tensor};
 use crate::norm::layer::{
     BackwardError, Gradients, Input, LayerId, Parameters, Saved, Wanted, check_rows, like, uploaded,
 };
-use crate::norm::options::{Destination, setters};
+use crate::norm::options::setters;
 use crate::norm::tuner::Tuner;
 use crate::norm::tuning::Tuning;
 
@@ -179,8 +179,8 @@ impl BatchNorm {
         let options = TrainOptions::default().tuning(self.tuning(x.problem()).train);
         let plan = TrainPlan::with_options(self.gpu.kernels(), x.problem(), &self.config, options)?;
         let y = like(x)?;
-        let statistics = self.gpu.state_buffer("saved", plan.saved_bytes())?;
-        let scratch = self.gpu.state_buffer("scratch", plan.scratch_bytes())?;
+        let statistics = self.gpu.new_buffer("saved", plan.saved_bytes())?;
+        let scratch = self.gpu.new_buffer("scratch", plan.scratch_bytes())?;
         let buffers = TrainBuffers::new(x.slice(), y.slice(), statistics.slice(..));
         let step = plan.bind(
             &buffers
@@ -220,7 +220,7 @@ impl BatchNorm {
             let saved = self.saved(input.x, &y, own, false);
             return Ok((y, saved));
         };
-        let statistics = self.gpu.state_buffer("saved", running.size())?;
+        let statistics = self.gpu.new_buffer("saved", running.size())?;
         self.gpu.submit(|encoder| {
             step.encode(encoder);
             encoder.copy_buffer_to_buffer(running, 0, &statistics, 0, running.size());
@@ -236,8 +236,8 @@ impl BatchNorm {
         let options = EvalOptions::default().tuning(self.tuning(x.problem()).eval);
         let plan = EvalPlan::with_options(self.gpu.kernels(), x.problem(), &self.config, options)?;
         let y = like(x)?;
-        let saved = self.gpu.state_buffer("saved", plan.saved_bytes())?;
-        let scratch = self.gpu.state_buffer("scratch", plan.scratch_bytes())?;
+        let saved = self.gpu.new_buffer("saved", plan.saved_bytes())?;
+        let scratch = self.gpu.new_buffer("scratch", plan.scratch_bytes())?;
         let buffers = EvalBuffers::new(x.slice());
         let step = plan.bind(
             &buffers
@@ -260,8 +260,7 @@ impl BatchNorm {
     /// [`Error`].
     pub fn backward(&self, saved: Saved, dy: &Tensor) -> Result<Gradients, BackwardError> {
         let gradients = self.backward_with(saved, dy, Wanted::default())?;
-        // dx was wanted, so that it is there.
-        Ok(gradients.with_dx(|dx| dx.unwrap_or_else(|| dy.clone())))
+        Ok(gradients.all(dy))
     }
 
     /// As [`backward`](Self::backward), with a choice of gradients.
@@ -301,14 +300,12 @@ impl BatchNorm {
         let plan = BackwardPlan::with_options(kernels, problem, &self.config, options)?;
         let gradients =
             wanted.allocate(saved, dy, self.config.affine_rows(), plan.grads_bytes())?;
-        let scratch = self.gpu.state_buffer("scratch", plan.scratch_bytes())?;
-        let out_of_place = wanted.dx == Some(Destination::OutOfPlace);
-        let dx = gradients.dx.as_ref().filter(|_| out_of_place);
+        let scratch = self.gpu.new_buffer("scratch", plan.scratch_bytes())?;
         let statistics = saved.statistics.slice(..);
         let buffers = BackwardBuffers::new(saved.x.slice(), dy.slice());
         let step = plan.bind(
             &buffers
-                .dx(dx.map(Tensor::slice))
+                .dx(gradients.dx_slice(wanted))
                 .saved((!saved.frozen).then_some(statistics))
                 .running(saved.frozen.then_some(statistics))
                 .affine(self.parameters.slice())

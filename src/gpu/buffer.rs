@@ -10,7 +10,7 @@ pub fn allocated(
     bytes: u64,
     usage: wgpu::BufferUsages,
 ) -> Result<wgpu::Buffer, PlanError> {
-    create(device, label, bytes, usage, false, |_| Some(()))
+    create(device, label, bytes, usage, &[])
 }
 
 /// A buffer with these bytes, a multiple of 4; 16 bytes if there are none. Unless `usage` is `MAP_WRITE`, they reach the
@@ -22,34 +22,16 @@ pub fn filled(
     contents: &[u8],
     usage: wgpu::BufferUsages,
 ) -> Result<wgpu::Buffer, PlanError> {
-    if contents.is_empty() {
-        return allocated(device, label, 0, usage);
-    }
-    create(
-        device,
-        label,
-        contents.len() as u64,
-        usage,
-        true,
-        |buffer| {
-            // There is no range if the device is lost or out of memory.
-            let mut range = buffer.get_mapped_range_mut(..).ok()?;
-            range.slice(..).copy_from_slice(contents);
-            drop(range);
-            buffer.unmap();
-            Some(())
-        },
-    )
+    create(device, label, contents.len() as u64, usage, contents)
 }
 
-/// Makes a buffer, and fills it while it is mapped.
+/// A buffer of `bytes`, which are the contents if there are any.
 fn create(
     device: &wgpu::Device,
     label: &'static str,
     bytes: u64,
     usage: wgpu::BufferUsages,
-    mapped_at_creation: bool,
-    fill: impl FnOnce(&wgpu::Buffer) -> Option<()>,
+    contents: &[u8],
 ) -> Result<wgpu::Buffer, PlanError> {
     let available = device.limits().max_buffer_size;
     if bytes > available {
@@ -64,9 +46,16 @@ fn create(
             label: Some(label),
             size: if bytes == 0 { 16 } else { bytes },
             usage,
-            mapped_at_creation,
+            mapped_at_creation: !contents.is_empty(),
         });
-        fill(&buffer).map(|()| buffer)
+        if !contents.is_empty() {
+            // There is no range if the device is lost or out of memory.
+            let mut range = buffer.get_mapped_range_mut(..).ok()?;
+            range.slice(..).copy_from_slice(contents);
+            drop(range);
+            buffer.unmap();
+        }
+        Some(buffer)
     });
     match made {
         Ok(Some(buffer)) => Ok(buffer),

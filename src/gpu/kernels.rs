@@ -8,7 +8,7 @@ use std::thread;
 use super::buffer::allocated;
 use super::caps::Caps;
 use super::compose::{Access, ComposeError, Composed, Form};
-use super::guard::alive;
+use super::guard::{alive, scoped};
 use super::program::{Dispatch, KernelSpec, Program};
 use crate::error::PlanError;
 
@@ -155,11 +155,11 @@ impl Kernels {
                     .wgsl(&spec.constants, Form::default())
                     .map_err(not_composed)?;
                 let device = &self.inner.device;
-                let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
-                let internal = device.push_error_scope(wgpu::ErrorFilter::Internal);
-                let pipeline = compile(device, spec, &composed, text, self.inner.cache.as_ref());
-                let errors = [internal.pop(), validation.pop()].map(pollster::block_on);
-                if let Some(error) = errors.into_iter().flatten().next() {
+                let filters = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal];
+                let (pipeline, error) = scoped(device, &filters, || {
+                    compile(device, spec, &composed, text, self.inner.cache.as_ref())
+                });
+                if let Some(error) = error {
                     return Err(refused(error.to_string()));
                 }
                 let composed = Arc::new(composed);

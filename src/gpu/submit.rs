@@ -28,8 +28,8 @@ impl Gpu {
         Ok(())
     }
 
-    /// A buffer of parameters, statistics or results.
-    pub(crate) fn state_buffer(
+    /// A buffer of values, parameters or statistics, all zero.
+    pub(crate) fn new_buffer(
         &self,
         label: &'static str,
         bytes: u64,
@@ -37,14 +37,14 @@ impl Gpu {
         Ok(allocated(self.device(), label, bytes, USAGE)?)
     }
 
-    /// A buffer of values, parameters or statistics with these bytes, a multiple of 4.
+    /// The same with these bytes, a multiple of 4.
     pub(crate) fn filled_buffer(
         &self,
         label: &'static str,
         contents: &[u8],
     ) -> Result<wgpu::Buffer, Error> {
         let bytes = contents.len() as u64;
-        let buffer = self.state_buffer(label, bytes)?;
+        let buffer = self.new_buffer(label, bytes)?;
         if bytes > 0 {
             let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
             let staging = filled(self.device(), label, contents, usage)?;
@@ -92,11 +92,11 @@ mod tests {
     #[test]
     fn buffers_have_the_size_asked_for_unless_it_is_zero() {
         let sizes = [0, 4, 12, 16].map(|bytes| {
-            let buffer = test_gpu().state_buffer("test", bytes);
+            let buffer = test_gpu().new_buffer("test", bytes);
             buffer.unwrap().size()
         });
         assert_eq!(sizes, [16, 4, 12, 16]);
-        let error = test_gpu().state_buffer("test", u64::MAX - 3).unwrap_err();
+        let error = test_gpu().new_buffer("test", u64::MAX - 3).unwrap_err();
         assert!(
             matches!(error, Error::Plan(PlanError::Limit { .. })),
             "{error}"

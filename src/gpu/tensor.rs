@@ -206,7 +206,7 @@ impl Gpu {
         Ok(Tensor {
             gpu: self.clone(),
             problem,
-            buffer: self.state_buffer("tensor", bytes)?,
+            buffer: self.new_buffer("tensor", bytes)?,
         })
     }
 }

@@ -217,7 +217,7 @@ mod tests {
     fn many_ranges_are_read_at_once() {
         let gpu = test_gpu();
         let [a, b] = [1000u32, 2000].map(|start| {
-            let buffer = gpu.state_buffer("test", 64).unwrap();
+            let buffer = gpu.new_buffer("test", 64).unwrap();
             let words: Vec<u32> = (start..start + 16).collect();
             gpu.queue()
                 .write_buffer(&buffer, 0, bytemuck::cast_slice(&words));
@@ -236,7 +236,7 @@ mod tests {
     #[test]
     fn slices_are_written_and_read() {
         let gpu = test_gpu();
-        let buffer = gpu.state_buffer("test", 24).unwrap();
+        let buffer = gpu.new_buffer("test", 24).unwrap();
         gpu.write_f32(buffer.slice(..), &[0.0; 6]).unwrap();
         gpu.write_f32(buffer.slice(4..12), &[1.5, -2.0]).unwrap();
         let all = [0.0, 1.5, -2.0, 0.0, 0.0, 0.0];
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn a_slice_that_does_not_fit_is_an_error_and_nothing_is_written() {
         let gpu = test_gpu();
-        let buffer = gpu.state_buffer("test", 16).unwrap();
+        let buffer = gpu.new_buffer("test", 16).unwrap();
         gpu.write_f32(buffer.slice(..), &[3.0; 4]).unwrap();
         for (slice, values, message) in [
             (
@@ -283,7 +283,7 @@ mod tests {
     fn a_buffer_without_the_usage_or_of_another_device_is_an_error() {
         let gpu = test_gpu();
         let other = Gpu::open().unwrap();
-        let foreign = other.state_buffer("test", 16).unwrap();
+        let foreign = other.new_buffer("test", 16).unwrap();
         let made = |usage| allocated(gpu.device(), "test", 16, usage).unwrap();
         let no_source = made(wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST);
         for buffer in [&foreign, &no_source] {

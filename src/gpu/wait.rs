@@ -51,7 +51,7 @@ pub async fn wait_async(device: &wgpu::Device) -> Result<(), GpuError> {
         let _ = sender.send(wait(&waiting));
     });
     match spawned {
-        Ok(_) => done.receive().await.unwrap_or(Ok(())),
+        Ok(_) => done.receive().await.unwrap_or_else(|| wait(device)),
         // The system has no thread to spare.
         Err(_) => wait(device),
     }

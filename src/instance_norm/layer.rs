@@ -8,7 +8,6 @@ use crate::gpu::{Gpu, Tensor};
 use crate::norm::layer::{
     BackwardError, Gradients, Input, LayerId, Parameters, Saved, Wanted, like,
 };
-use crate::norm::options::Destination;
 use crate::norm::tuning::Tuning;
 
 /// An InstanceNorm layer on a device.
@@ -109,8 +108,8 @@ impl InstanceNorm {
         let x = input.x;
         let plan = ForwardPlan::new(self.gpu.kernels(), x.problem(), &self.config)?;
         let y = like(x)?;
-        let statistics = self.gpu.state_buffer("saved", plan.saved_bytes())?;
-        let scratch = self.gpu.state_buffer("scratch", plan.scratch_bytes())?;
+        let statistics = self.gpu.new_buffer("saved", plan.saved_bytes())?;
+        let scratch = self.gpu.new_buffer("scratch", plan.scratch_bytes())?;
         let step = plan.bind(
             &ForwardBuffers::new(x.slice(), y.slice(), statistics.slice(..))
                 .affine(self.parameters.slice())
@@ -139,8 +138,7 @@ impl InstanceNorm {
     /// [`Error`].
     pub fn backward(&self, saved: Saved, dy: &Tensor) -> Result<Gradients, BackwardError> {
         let gradients = self.backward_with(saved, dy, Wanted::default())?;
-        // dx was wanted, so that it is there.
-        Ok(gradients.with_dx(|dx| dx.unwrap_or_else(|| dy.clone())))
+        Ok(gradients.all(dy))
     }
 
     /// As [`backward`](Self::backward), with a choice of gradients.
@@ -174,12 +172,10 @@ impl InstanceNorm {
         let plan = BackwardPlan::with_options(kernels, problem, &self.config, options)?;
         let rows = self.config.affine_rows();
         let gradients = wanted.allocate(saved, dy, rows, plan.grads_bytes())?;
-        let out_of_place = wanted.dx == Some(Destination::OutOfPlace);
-        let dx = gradients.dx.as_ref().filter(|_| out_of_place);
-        let scratch = self.gpu.state_buffer("scratch", plan.scratch_bytes())?;
+        let scratch = self.gpu.new_buffer("scratch", plan.scratch_bytes())?;
         let step = plan.bind(
             &BackwardBuffers::new(saved.x.slice(), dy.slice(), saved.statistics.slice(..))
-                .dx(dx.map(Tensor::slice))
+                .dx(gradients.dx_slice(wanted))
                 .affine(self.parameters.slice())
                 .grads(gradients.buffer().map(|buffer| buffer.slice(..)))
                 .output(saved.y.as_ref().map(Tensor::slice))

@@ -83,7 +83,7 @@ impl<'a> Wanted<'a> {
         let parameters = match (grads_bytes, self.accumulate) {
             (0, _) => None,
             (_, Some(buffer)) => Some(buffer.clone()),
-            (bytes, None) => Some(gpu.state_buffer("gradients", bytes)?),
+            (bytes, None) => Some(gpu.new_buffer("gradients", bytes)?),
         };
         Ok(Gradients {
             dx: match self.dx {
@@ -140,11 +140,19 @@ impl<Dx> Gradients<Dx> {
     }
 }
 
-impl<Dx> Gradients<Dx> {
-    /// The same with another `dx`.
-    pub(crate) fn with_dx<Other>(self, dx: impl FnOnce(Dx) -> Other) -> Gradients<Other> {
+impl Gradients<Option<Tensor>> {
+    /// The memory of `dx`, unless it is that of `dy`.
+    pub(crate) fn dx_slice(&self, wanted: Wanted<'_>) -> Option<wgpu::BufferSlice<'_>> {
+        let dx = self.dx.as_ref();
+        dx.filter(|_| wanted.dx == Some(Destination::OutOfPlace))
+            .map(Tensor::slice)
+    }
+
+    /// All gradients, of a pass that was asked for all of them.
+    pub(crate) fn all(self, dy: &Tensor) -> Gradients {
         Gradients {
-            dx: dx(self.dx),
+            // It was wanted, so that it is there.
+            dx: self.dx.unwrap_or_else(|| dy.clone()),
             dresidual: self.dresidual,
             gpu: self.gpu,
             rows: self.rows,

@@ -49,7 +49,7 @@ impl<'a> Trial<'a> {
         }
         let memory = bytes
             .into_iter()
-            .map(|(field, bytes)| Ok((field, gpu.state_buffer("trial", bytes)?)))
+            .map(|(field, bytes)| Ok((field, gpu.new_buffer("trial", bytes)?)))
             .collect::<Result<Vec<_>, Error>>()?;
         let slices: Vec<_> = memory
             .iter()
