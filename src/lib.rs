@@ -141,6 +141,7 @@ pub use gpu::{Access, Caps, Form, Gpu, GpuOptions, Kernels, Launch, LaunchBindin
 /// The crate of [`f16`](half::f16) and [`bf16`](half::bf16), in the version that [`Element`] is implemented for.
 pub use half;
 pub use instance_norm::{InstanceNorm, InstanceNormConfig};
+pub use norm::sample::{Line as SampleLine, SampleNorm};
 pub use shape::{Layout, Shape, ShapeError};
 /// The version of wgpu that the crate's signatures use.
 pub use wgpu;
@@ -162,6 +163,7 @@ mod tests {
         check::<Problem>();
         check::<Error>();
         check::<BatchNorm>();
+        check::<InstanceNorm>();
         check::<batch_norm::Saved>();
         check::<batch_norm::Gradients>();
         check::<batch_norm::State>();

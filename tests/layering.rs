@@ -40,12 +40,12 @@ const ON_A_DEVICE: &[&str] = &[
     "norm/layer/",
     "norm/plan.rs",
     "norm/proof/device.rs",
+    "norm/sample/layer.rs",
     "norm/tuner/trial.rs",
     // Its proof runs a kernel of its own.
     "norm/twin/element.rs",
     "batch_norm/layer.rs",
     "batch_norm/state.rs",
-    "instance_norm/layer.rs",
 ];
 
 /// What names every buffer of a norm.

@@ -4,11 +4,8 @@
 //! names and defaults: neither weight nor bias unless asked for. It keeps no running statistics.
 
 mod config;
-mod layer;
-mod line;
-mod options;
-mod plans;
 mod program;
+mod sample;
 
 #[cfg(test)]
 mod proof;
@@ -19,10 +16,11 @@ pub use crate::norm::line::Common;
 pub use crate::norm::options::{Destination, Epilogue, ParameterGradients};
 pub use crate::norm::plan::Plan;
 pub use crate::norm::rows::{AffineRows, SavedRows};
+pub use crate::norm::sample::{
+    Backward, BackwardBuffers, BackwardOptions, BackwardPlan, Forward, ForwardBuffers,
+    ForwardOptions, ForwardPlan, Layer, Pass,
+};
 pub use crate::norm::tile::Tile;
 pub use crate::norm::tuning::{Strategy, Tuning};
 pub use config::InstanceNormConfig;
-pub use layer::InstanceNorm;
-pub use line::{Line, Pass};
-pub use options::{BackwardOptions, ForwardOptions};
-pub use plans::{Backward, BackwardBuffers, BackwardPlan, Forward, ForwardBuffers, ForwardPlan};
+pub use sample::{InstanceNorm, Line};

@@ -1,7 +1,6 @@
 //! The dispatches of forward and backward. Pure: no device is touched.
 
 use super::config::InstanceNormConfig;
-use super::options::{BackwardOptions, ForwardOptions};
 use crate::dtype::Problem;
 use crate::error::PlanError;
 use crate::gpu::Caps;
@@ -14,8 +13,9 @@ use crate::norm::kernels::{
 };
 use crate::norm::partition::Over;
 use crate::norm::planner::{Decisions, Norm, Planner};
+use crate::norm::sample::{BackwardOptions, ForwardOptions, Params};
 use crate::norm::tuning::{Strategy, Tuning};
-use crate::norm::uniform::{self, EpsSettings};
+use crate::norm::uniform::EpsSettings;
 use crate::norm::{passes, sources};
 
 /// InstanceNorm's kernels: all of them are shared.
@@ -24,8 +24,6 @@ pub static NORM: Norm = Norm {
     sources: &[sources::SOURCES],
     settings: "settings_eps",
 };
-
-pub type Params = uniform::Params<EpsSettings>;
 
 fn planner<'a>(
     caps: &'a Caps,

@@ -11,6 +11,7 @@ pub mod passes;
 pub mod plan;
 pub mod planner;
 pub mod rows;
+pub mod sample;
 pub mod sources;
 pub mod tile;
 pub mod tuner;

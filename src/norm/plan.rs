@@ -169,7 +169,7 @@ pub(crate) use buffers;
 
 /// Writes the constructors of a kind of plan: from kernels, a problem, a configuration and options to a program.
 macro_rules! constructors {
-    ($plan:ident: $config:ident, $options:ident, $program:path) => {
+    ($plan:ident: $config:ty, $options:ident, $program:path) => {
         impl $plan {
             /// Plans and compiles for one problem.
             ///

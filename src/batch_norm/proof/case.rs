@@ -94,8 +94,8 @@ impl BatchCase {
         Inputs {
             problem: self.line.common.problem,
             epilogue: config.epilogue,
-            weight: config.weight,
-            bias: config.bias,
+            weight: config.weight.then_some(config.num_features),
+            bias: config.bias.then_some(config.num_features),
             fill: self.fill,
         }
     }

@@ -1,13 +1,13 @@
 //! InstanceNorm's cases for the chain of trust.
 
-mod case;
 mod cases;
 mod mutants;
 mod partitions;
 
-use self::cases::{alone, cases};
+use self::cases::cases;
 use super::program::NORM;
 use crate::norm::proof::chain::{programs_agree_with_the_oracle, twins_agree_with_the_oracle};
+use crate::norm::proof::sample::alone;
 use crate::norm::proof::shaders;
 
 #[test]

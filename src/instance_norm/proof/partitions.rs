@@ -7,7 +7,7 @@ use crate::dtype::Problem;
 use crate::error::PlanError;
 use crate::gpu::Caps;
 use crate::gpu::program::{Field, Program};
-use crate::instance_norm::program::{NORM, Params};
+use crate::instance_norm::program::NORM;
 use crate::norm::field::{MOMENTS, X};
 use crate::norm::kernels::finalize::{Combine, Finalized};
 use crate::norm::kernels::{MOMENTS_FLOATS, finalize, stats};
@@ -18,6 +18,7 @@ use crate::norm::proof::Case;
 use crate::norm::proof::chain::{programs_agree_with_the_oracle, twins_agree_with_the_oracle};
 use crate::norm::proof::inputs::{Fill, Inputs, Storage};
 use crate::norm::proof::shapes::{CPU_TILE, GPU_TILES, shapes};
+use crate::norm::sample::Params;
 use crate::norm::tuning::Tuning;
 use crate::norm::twin::MoveRunning;
 use crate::norm::twin::memory::Memory;
@@ -54,8 +55,8 @@ impl PartitionCase {
         let inputs = Inputs {
             problem: self.problem,
             epilogue: Epilogue::Identity,
-            weight: false,
-            bias: false,
+            weight: None,
+            bias: None,
             fill: Fill::Noise,
         };
         inputs.x()

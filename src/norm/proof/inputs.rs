@@ -29,8 +29,10 @@ pub fn round(value: f64) -> f64 {
 pub struct Inputs {
     pub problem: Problem,
     pub epilogue: Epilogue,
-    pub weight: bool,
-    pub bias: bool,
+    /// The number of weights, if there are any.
+    pub weight: Option<usize>,
+    /// The number of biases, if there are any.
+    pub bias: Option<usize>,
     pub fill: Fill,
 }
 
@@ -45,10 +47,6 @@ pub fn center(channel: usize) -> f64 {
 impl Inputs {
     pub fn elements(&self) -> usize {
         self.problem.shape.elements().expect("a small shape")
-    }
-
-    fn channels(&self) -> usize {
-        self.problem.shape.channels()
     }
 
     /// The nearest value of the storage type.
@@ -102,13 +100,13 @@ impl Inputs {
     }
 
     pub fn weight(&self) -> Option<Vec<f64>> {
-        let values = noise(3, self.channels()).map(|v| self.parameter(1.5 + v));
-        self.weight.then(|| values.collect())
+        let values = |count| noise(3, count).map(|v| self.parameter(1.5 + v));
+        self.weight.map(|count| values(count).collect())
     }
 
     pub fn bias(&self) -> Option<Vec<f64>> {
-        let values = noise(4, self.channels()).map(|v| self.parameter(v));
-        self.bias.then(|| values.collect())
+        let values = |count| noise(4, count).map(|v| self.parameter(v));
+        self.bias.map(|count| values(count).collect())
     }
 
     pub fn affine(&self) -> Vec<f64> {

@@ -6,6 +6,7 @@ pub mod deal;
 pub mod device;
 pub mod inputs;
 pub mod mutants;
+pub mod sample;
 pub mod shaders;
 pub mod shapes;
 pub mod slots;

@@ -1,4 +1,4 @@
-//! One case of InstanceNorm, and its right answer.
+//! One case of a norm, and its right answer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,32 +6,71 @@ use std::str::FromStr;
 use crate::error::PlanError;
 use crate::gpu::Caps;
 use crate::gpu::program::{Field, Program};
-use crate::instance_norm::line::{Line, Pass};
-use crate::instance_norm::program::Params;
 use crate::norm::field::{AFFINE, DRESIDUAL, DX, DY, GRADS, OUTPUT, RESIDUAL, SAVED, X, Y};
 use crate::norm::options::{Destination, ParameterGradients};
 use crate::norm::proof::inputs::{Fill, Inputs, Storage, f32_bound, round};
 use crate::norm::proof::{self, Case};
+use crate::norm::sample::{Line, Params, Pass, SampleNorm};
 use crate::norm::twin::MoveRunning;
 use crate::norm::twin::memory::Memory;
 use crate::norm::uniform::EpsSettings;
 use crate::reference::compare::Bound;
-use crate::reference::instance_norm as oracle;
+use crate::shape::Shape;
 use crate::word::WordError;
+
+/// What a norm brings to its proof: its oracle.
+pub trait Oracle: SampleNorm {
+    /// The number of weights, which is that of biases, of a configuration that has them.
+    fn parameters(&self) -> usize;
+
+    /// The output without an epilogue, and the statistics.
+    fn forward_of(
+        &self,
+        shape: Shape,
+        x: &[f64],
+        weight: Option<&[f64]>,
+        bias: Option<&[f64]>,
+    ) -> Forward;
+
+    /// The gradients, given that of the output without an epilogue.
+    fn gradients_of(
+        &self,
+        shape: Shape,
+        x: &[f64],
+        dy: &[f64],
+        weight: Option<&[f64]>,
+    ) -> Gradients;
+}
+
+/// A forward pass by an oracle.
+#[derive(Clone, Debug)]
+pub struct Forward {
+    pub y: Vec<f64>,
+    pub mean: Vec<f64>,
+    pub inv_std: Vec<f64>,
+}
+
+/// A backward pass by an oracle.
+#[derive(Clone, Debug)]
+pub struct Gradients {
+    pub dx: Vec<f64>,
+    pub dweight: Vec<f64>,
+    pub dbias: Vec<f64>,
+}
 
 /// A problem line.
 #[derive(Clone, Copy, Debug)]
-pub struct InstanceCase {
-    pub line: Line,
+pub struct SampleCase<C> {
+    pub line: Line<C>,
 }
 
-impl fmt::Display for InstanceCase {
+impl<C: Oracle> fmt::Display for SampleCase<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.line.fmt(f)
     }
 }
 
-impl FromStr for InstanceCase {
+impl<C: Oracle> FromStr for SampleCase<C> {
     type Err = WordError;
 
     fn from_str(line: &str) -> Result<Self, WordError> {
@@ -41,7 +80,7 @@ impl FromStr for InstanceCase {
     }
 }
 
-impl InstanceCase {
+impl<C: Oracle> SampleCase<C> {
     /// The kernels of the program, to sort by.
     pub fn kernels(&self) -> String {
         proof::kernels_of(self)
@@ -49,25 +88,22 @@ impl InstanceCase {
 
     fn inputs(&self) -> Inputs {
         let config = &self.line.config;
+        let rows = config.affine_rows();
         Inputs {
             problem: self.line.common.problem,
-            epilogue: config.epilogue,
-            weight: config.weight,
-            bias: config.bias,
+            epilogue: config.epilogue(),
+            weight: rows.weight.map(|_| config.parameters()),
+            bias: rows.bias.map(|_| config.parameters()),
             fill: Fill::Noise,
         }
     }
 
-    fn forward(&self) -> oracle::Forward {
+    fn forward(&self) -> Forward {
         let inputs = self.inputs();
         let (weight, bias) = (inputs.weight(), inputs.bias());
-        oracle::forward(
-            inputs.problem.shape,
-            &inputs.x(),
-            weight.as_deref(),
-            bias.as_deref(),
-            self.line.config.eps.into(),
-        )
+        let shape = inputs.problem.shape;
+        let config = &self.line.config;
+        config.forward_of(shape, &inputs.x(), weight.as_deref(), bias.as_deref())
     }
 
     /// The values that the epilogue's ReLU is applied to, or without one the output.
@@ -90,13 +126,15 @@ impl InstanceCase {
         self.forward().inv_std.into_iter().fold(1.0, f64::max)
     }
 
-    fn values_per_channel(&self) -> f64 {
-        let shape = self.line.common.problem.shape;
-        shape.values_per_channel().expect("a small shape") as f64
+    /// The values of the longest sum: those with one statistic, or those with one parameter.
+    fn longest_sum(&self) -> f64 {
+        let elements = self.inputs().elements();
+        let sums = self.forward().mean.len().min(self.line.config.parameters());
+        (elements / sums.max(1)) as f64
     }
 }
 
-impl Case for InstanceCase {
+impl<C: Oracle> Case for SampleCase<C> {
     type Settings = EpsSettings;
 
     const MOVE_RUNNING: MoveRunning<EpsSettings> = |_, _, _, _| {};
@@ -167,12 +205,11 @@ impl Case for InstanceCase {
         };
         let g = self.incoming();
         let weight = inputs.weight();
-        let eps = self.line.config.eps.into();
-        let shape = inputs.problem.shape;
-        let gradients = oracle::backward(shape, &inputs.x(), &g, weight.as_deref(), eps);
+        let (config, shape) = (&self.line.config, inputs.problem.shape);
+        let gradients = config.gradients_of(shape, &inputs.x(), &g, weight.as_deref());
         let rows = [
-            inputs.weight.then_some(gradients.dweight),
-            inputs.bias.then_some(gradients.dbias),
+            inputs.weight.map(|_| gradients.dweight),
+            inputs.bias.map(|_| gradients.dbias),
         ];
         let mut grads: Vec<f64> = rows.into_iter().flatten().flatten().collect();
         if parameters == ParameterGradients::Accumulate {
@@ -211,12 +248,12 @@ impl Case for InstanceCase {
             X | DY | AFFINE | RESIDUAL | DRESIDUAL | OUTPUT => return Bound::EXACT,
             Y | SAVED => Bound::new(16.0 * ulp, 16.0 * ulp),
             // GRADS, and partial results.
-            _ => Bound::new(16.0 * ulp, 16.0 * ulp * self.values_per_channel()),
+            _ => Bound::new(16.0 * ulp, 16.0 * ulp * self.longest_sum()),
         };
         f32_bound(field, self.storage().dtype, exact)
     }
 
     fn amplification(&self) -> f64 {
-        self.largest_inv_std().max(self.values_per_channel())
+        self.largest_inv_std().max(self.longest_sum())
     }
 }

@@ -1,24 +1,24 @@
-//! The plans of whole passes.
+//! The plans of every norm of this room.
 
-use super::config::InstanceNormConfig;
+use super::config::{SampleNorm, Sealed};
 use super::options::{BackwardOptions, ForwardOptions};
-use super::program;
 use crate::norm::plan::{Plan, buffers, constructors};
 
-/// Forward, in training and outside of it: normalizes each channel of each sample, and saves the statistics for backward.
+/// Forward, in training and outside of it: normalizes by the statistics of each sample, and saves them for backward.
 pub type ForwardPlan = Plan<Forward>;
 
 buffers! {
     /// The caller's memory for a [`ForwardPlan`].
-    ForwardBuffers of Forward, "instance_norm forward";
+    ForwardBuffers of Forward, "norm forward";
     /// Input, in memory order, of the problem's storage type.
     x: X,
     /// Output, of the input's shape. Written, with the padding up to a whole vector of four values.
     y: Y,
-    /// f32 rows `[mean: N C] [inv_std: N C] [mean_low: N C]` ([`InstanceNormConfig::saved_rows`]), for backward. Written.
+    /// f32 rows `[mean] [inv_std] [mean_low]`, one value for each statistic ([`SavedRows`](crate::norm::rows::SavedRows)), for
+    /// backward. Written.
     saved: SAVED,
     ;
-    /// f32 rows `[weight: C] [bias: C]` of those that the configuration has; `None` if it has neither.
+    /// f32 rows `[weight] [bias]` of those that the configuration has ([`SampleNorm::affine_rows`]); `None` if it has neither.
     affine: AFFINE,
     /// The tensor that the epilogue adds, of the input's shape; `None` if it adds nothing.
     residual: RESIDUAL,
@@ -26,14 +26,14 @@ buffers! {
     scratch: SCRATCH,
 }
 
-constructors!(ForwardPlan: InstanceNormConfig, ForwardOptions, program::forward);
+constructors!(ForwardPlan: impl SampleNorm, ForwardOptions, Sealed::forward);
 
 /// Backward: the gradients of input, weight and bias.
 pub type BackwardPlan = Plan<Backward>;
 
 buffers! {
     /// The caller's memory for a [`BackwardPlan`].
-    BackwardBuffers of Backward, "instance_norm backward";
+    BackwardBuffers of Backward, "norm backward";
     /// The input of the forward pass.
     x: X,
     /// The gradient of the output, of the input's shape. Overwritten by dx if that goes in place.
@@ -46,8 +46,8 @@ buffers! {
     dx: DX,
     /// See [`ForwardBuffers::affine`].
     affine: AFFINE,
-    /// f32 rows `[dweight: C] [dbias: C]` of those that the configuration has. Overwritten or added to; `None` if they are
-    /// not wanted.
+    /// f32 rows `[dweight] [dbias]` of those that the configuration has. Overwritten or added to; `None` if they are not
+    /// wanted.
     grads: GRADS,
     /// The output of the forward pass if the epilogue adds; else `None`.
     output: OUTPUT,
@@ -57,4 +57,4 @@ buffers! {
     scratch: SCRATCH,
 }
 
-constructors!(BackwardPlan: InstanceNormConfig, BackwardOptions, program::backward);
+constructors!(BackwardPlan: impl SampleNorm, BackwardOptions, Sealed::backward);

@@ -1,11 +1,10 @@
-//! InstanceNorm's problem lines.
+//! Problem lines of every norm of this room.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::config::InstanceNormConfig;
+use super::config::{Params, SampleNorm};
 use super::options::{BackwardOptions, ForwardOptions};
-use super::program::{self, Params};
 use crate::dtype::Problem;
 use crate::error::PlanError;
 use crate::gpu::program::Program;
@@ -14,7 +13,7 @@ use crate::norm::line::Common;
 use crate::norm::options::{Destination, ParameterGradients};
 use crate::word::WordError;
 
-/// A pass of InstanceNorm.
+/// A pass of a norm whose statistics come from each sample alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Pass {
@@ -39,18 +38,18 @@ pub enum Pass {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Line {
+pub struct Line<C> {
     /// What the lines of all norms have.
     pub common: Common,
-    /// The configuration. A line has weight and bias unless it says otherwise.
-    pub config: InstanceNormConfig,
+    /// The configuration. A line has all parameters unless it says otherwise.
+    pub config: C,
     /// The pass.
     pub pass: Pass,
 }
 
-impl Line {
+impl<C: SampleNorm> Line<C> {
     /// A line of a configuration and a pass.
-    pub fn new(problem: impl Into<Problem>, config: &InstanceNormConfig, pass: Pass) -> Self {
+    pub fn new(problem: impl Into<Problem>, config: &C, pass: Pass) -> Self {
         Self {
             common: Common::new(problem),
             config: *config,
@@ -63,14 +62,14 @@ impl Line {
         let caps = &self.common.caps(caps);
         let (problem, config, tuning) = (self.common.problem, &self.config, self.common.tuning);
         match self.pass {
-            Pass::Forward => program::forward(caps, problem, config, ForwardOptions { tuning }),
+            Pass::Forward => C::forward(caps, problem, config, ForwardOptions { tuning }),
             Pass::Backward { dx, parameters } => {
                 let options = BackwardOptions {
                     dx,
                     parameters,
                     tuning,
                 };
-                program::backward(caps, problem, config, options)
+                C::backward(caps, problem, config, options)
             }
         }
     }
@@ -84,7 +83,7 @@ impl Line {
     }
 }
 
-impl fmt::Display for Line {
+impl<C: SampleNorm> fmt::Display for Line<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut own = match self.pass {
             Pass::Forward => "forward",
@@ -101,37 +100,34 @@ impl fmt::Display for Line {
                 own += &format!(" {parameters}");
             }
         }
-        let InstanceNormConfig {
-            eps, weight, bias, ..
-        } = self.config;
-        own += if weight { "" } else { " no-weight" };
-        own += if bias { "" } else { " no-bias" };
-        if eps != InstanceNormConfig::new(1).eps {
-            own += &format!(" eps={eps}");
+        for word in self.config.words() {
+            own += &format!(" {word}");
         }
-        f.write_str("instance ")?;
-        self.common.write(f, self.config.epilogue, &own)
+        write!(f, "{} ", C::NAME)?;
+        self.common.write(f, self.config.epilogue(), &own)
     }
 }
 
-impl FromStr for Line {
+impl<C: SampleNorm> FromStr for Line<C> {
     type Err = WordError;
 
     fn from_str(line: &str) -> Result<Self, WordError> {
-        let wrong = |word: &str| {
-            let expected = "a line such as \"instance n2c64h56w56 nchw f16 relu backward\"";
-            WordError::new("line", word, expected)
-        };
-        let words = line.trim().strip_prefix("instance ");
-        let words = words.ok_or_else(|| wrong(line))?;
-        let mut config = InstanceNormConfig::new(1).affine(true);
+        let wrong = |word: &str| WordError::new("line", word, C::EXAMPLE);
+        let words = line.trim().strip_prefix(C::NAME);
+        let words = words.and_then(|words| words.strip_prefix(' '));
+        let mut own = Vec::new();
+        let common = Common::parse(words.ok_or_else(|| wrong(line))?, |word| {
+            own.push(word.to_owned());
+            Ok(true)
+        })?;
+        let mut config = C::of_shape(common.problem.shape);
         let (mut forward, mut dx) = (true, Some(Destination::OutOfPlace));
         let mut parameters = ParameterGradients::Overwrite;
         // The last word that only backward has a use for.
         let mut refined = None;
-        let common = Common::parse(words, |word| {
+        for word in own.iter().map(String::as_str) {
             if matches!(word, "in-place" | "no-dx" | "skip" | "accumulate") {
-                refined = Some(word.to_owned());
+                refined = Some(word);
             }
             match word {
                 "forward" => forward = true,
@@ -140,20 +136,16 @@ impl FromStr for Line {
                 "no-dx" => dx = None,
                 "skip" => parameters = ParameterGradients::Skip,
                 "accumulate" => parameters = ParameterGradients::Accumulate,
-                "no-weight" => config.weight = false,
-                "no-bias" => config.bias = false,
-                _ => match (word.strip_prefix("eps="), word.parse()) {
-                    (Some(eps), _) => config.eps = eps.parse().map_err(|_| wrong(word))?,
-                    (None, Ok(epilogue)) => config.epilogue = epilogue,
-                    (None, Err(_)) => return Ok(false),
+                _ => match word.parse() {
+                    Ok(epilogue) => config = config.with_epilogue(epilogue),
+                    Err(_) if config.read(word) => {}
+                    Err(_) => return Err(wrong(word)),
                 },
             }
-            Ok(true)
-        })?;
-        if let Some(word) = refined.filter(|_| forward) {
-            return Err(wrong(&word));
         }
-        config.num_features = common.problem.shape.channels();
+        if let Some(word) = refined.filter(|_| forward) {
+            return Err(wrong(word));
+        }
         let pass = match forward {
             true => Pass::Forward,
             false => Pass::Backward { dx, parameters },

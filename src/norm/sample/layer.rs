@@ -1,6 +1,6 @@
-//! The layer: parameters, forward and backward.
+//! The layer of every norm of this room: parameters, forward and backward.
 
-use super::config::InstanceNormConfig;
+use super::config::SampleNorm;
 use super::options::BackwardOptions;
 use super::plans::{BackwardBuffers, BackwardPlan, ForwardBuffers, ForwardPlan};
 use crate::error::Error;
@@ -10,7 +10,7 @@ use crate::norm::layer::{
 };
 use crate::norm::tuning::Tuning;
 
-/// An InstanceNorm layer on a device.
+/// A layer on a device, of a norm whose statistics come from each sample alone.
 ///
 /// Each call is one submission and allocates its results. It waits only where eight calls are under way.
 ///
@@ -25,32 +25,30 @@ use crate::norm::tuning::Tuning;
 /// # Ok::<(), wgpu_norm::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct InstanceNorm {
+pub struct Layer<C> {
     gpu: Gpu,
-    config: InstanceNormConfig,
+    config: C,
     id: LayerId,
     parameters: Parameters,
 }
 
-impl InstanceNormConfig {
+impl<C: SampleNorm> Layer<C> {
     /// Makes the layer: weight one, bias zero.
     ///
     /// # Errors
     /// [`PlanError`](crate::PlanError) for a configuration that fits no shape; [`GpuError`](crate::GpuError).
-    pub fn build(self, gpu: &Gpu) -> Result<InstanceNorm, Error> {
-        self.check()?;
-        Ok(InstanceNorm {
+    pub(crate) fn new(gpu: &Gpu, config: C) -> Result<Self, Error> {
+        config.check()?;
+        Ok(Self {
             gpu: gpu.clone(),
-            config: self,
+            config,
             id: LayerId::new(),
-            parameters: Parameters::new(gpu, self.affine_rows(), || self.initial_affine())?,
+            parameters: Parameters::new(gpu, config.affine_rows(), || config.initial_affine())?,
         })
     }
-}
 
-impl InstanceNorm {
     /// The configuration that the layer was made with.
-    pub fn config(&self) -> &InstanceNormConfig {
+    pub fn config(&self) -> &C {
         &self.config
     }
 
@@ -59,8 +57,8 @@ impl InstanceNorm {
         &self.gpu
     }
 
-    /// The parameters on the device: the f32 rows `[weight: C] [bias: C]` of those that the layer has
-    /// ([`InstanceNormConfig::affine_rows`]), for an optimizer's kernel. `None` for a layer without parameters.
+    /// The parameters on the device: the f32 rows `[weight] [bias]` of those that the layer has
+    /// ([`SampleNorm::affine_rows`]), for an optimizer's kernel. `None` for a layer without parameters.
     pub fn affine_buffer(&self) -> Option<&wgpu::Buffer> {
         self.parameters.buffer()
     }
@@ -81,7 +79,7 @@ impl InstanceNorm {
         self.parameters.set_bias(values)
     }
 
-    /// Reads the weight, `C` values; `None` if the layer has none. Waits for the device.
+    /// Reads the weight; `None` if the layer has none. Waits for the device.
     ///
     /// # Errors
     /// [`GpuError`](crate::GpuError) if the device fails.
@@ -89,7 +87,7 @@ impl InstanceNorm {
         self.parameters.weight()
     }
 
-    /// Reads the bias, `C` values; `None` if the layer has none. Waits for the device.
+    /// Reads the bias; `None` if the layer has none. Waits for the device.
     ///
     /// # Errors
     /// [`GpuError`](crate::GpuError) if the device fails.
@@ -104,7 +102,7 @@ impl InstanceNorm {
     /// tensor of another device or a residual that does not fit, [`GpuError`](crate::GpuError).
     pub fn train<'a>(&self, input: impl Into<Input<'a>>) -> Result<(Tensor, Saved), Error> {
         let input = input.into();
-        input.check(&self.gpu, self.config.epilogue)?;
+        input.check(&self.gpu, self.config.epilogue())?;
         let x = input.x;
         let plan = ForwardPlan::new(self.gpu.kernels(), x.problem(), &self.config)?;
         let y = like(x)?;
@@ -117,7 +115,7 @@ impl InstanceNorm {
                 .scratch(scratch.slice(..)),
         )?;
         self.gpu.submit(|encoder| step.encode(encoder))?;
-        let saved = Saved::new(self.id, self.config.epilogue, x, &y, statistics, false);
+        let saved = Saved::new(self.id, self.config.epilogue(), x, &y, statistics, false);
         Ok((y, saved))
     }
 

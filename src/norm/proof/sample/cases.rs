@@ -1,0 +1,83 @@
+//! What is tried: shapes, with every way to solve a problem on them.
+
+use super::case::{Oracle, SampleCase};
+use crate::dtype::{Dtype, Problem};
+use crate::norm::options::{Destination, Epilogue, ParameterGradients};
+use crate::norm::proof::shapes::{CPU_TILE, GPU_TILES, Lottery, product};
+use crate::norm::sample::{Line, Pass};
+use crate::norm::tuning::{Strategy, Tuning};
+use crate::shape::Shape;
+
+const OUT: Option<Destination> = Some(Destination::OutOfPlace);
+const IN: Option<Destination> = Some(Destination::InPlace);
+
+const fn backward(dx: Option<Destination>, parameters: ParameterGradients) -> Pass {
+    Pass::Backward { dx, parameters }
+}
+
+/// The first two are basic: every shape and strategy is run. Of the others a sample is.
+const PASSES: [Pass; 5] = [
+    Pass::Forward,
+    backward(OUT, ParameterGradients::Overwrite),
+    backward(IN, ParameterGradients::Accumulate),
+    backward(None, ParameterGradients::Overwrite),
+    backward(OUT, ParameterGradients::Skip),
+];
+
+/// Whether the environment names one case, as a failing test prints it.
+pub fn alone() -> bool {
+    std::env::var_os("WGPU_NORM_LINE").is_some()
+}
+
+/// Every shape with every strategy; of the product with storage types, epilogues, configurations and bindings one in
+/// `one_in`. Sorted by kernels. `configs` are those of a shape, the usual one first.
+pub fn cases<C: Oracle, const N: usize>(
+    shapes: impl IntoIterator<Item = Shape>,
+    configs: impl Fn(Shape) -> [C; N],
+    one_in: u64,
+) -> Vec<SampleCase<C>> {
+    if let Ok(line) = std::env::var("WGPU_NORM_LINE") {
+        // A line of another norm is none of these tests' business.
+        return line.parse().into_iter().collect();
+    }
+    let mut cases = Vec::new();
+    let mut lottery = Lottery::default();
+    for (index, shape) in shapes.into_iter().enumerate() {
+        let configs = configs(shape);
+        // The same settings for every shape, so that shapes share kernels.
+        let mut settings = Lottery::default();
+        let mut tunings = vec![(Tuning::default(), true)];
+        // Tiles for processors and for GPUs take turns.
+        let (tile, as_gpu) = match index / 2 % 2 {
+            0 => (CPU_TILE, false),
+            _ => (GPU_TILES[index / 4 % 2], true),
+        };
+        for &strategy in Strategy::ALL {
+            let tuning = Tuning::default().strategy(Some(strategy)).tile(Some(tile));
+            tunings.push((tuning, as_gpu));
+        }
+        for ((dtype, (tuning, as_gpu)), (pass, epilogue)) in product(
+            &product(Dtype::ALL, &tunings),
+            &product(&PASSES, Epilogue::ALL),
+        ) {
+            for (config, max_binding) in product(&configs, &[None, Some(1024)]) {
+                let plain = dtype == Dtype::F32 && epilogue == Epilogue::Identity;
+                let first = config == configs[0] && (max_binding.is_none() || lottery.one_in(4));
+                let basic = plain && first && PASSES[..2].contains(&pass);
+                let drawn = settings.one_in(one_in) && lottery.one_in(4);
+                if basic || drawn {
+                    let problem = Problem::new(shape, dtype);
+                    let mut line = Line::new(problem, &config.with_epilogue(epilogue), pass);
+                    line.common = line
+                        .common
+                        .tuning(tuning)
+                        .as_gpu(as_gpu)
+                        .max_binding(max_binding);
+                    cases.push(SampleCase { line });
+                }
+            }
+        }
+    }
+    cases.sort_by_cached_key(SampleCase::kernels);
+    cases
+}

@@ -1,0 +1,71 @@
+//! What a norm brings to this room: its configuration.
+
+use std::fmt::Debug;
+
+use super::options::{BackwardOptions, ForwardOptions};
+use crate::dtype::Problem;
+use crate::error::PlanError;
+use crate::gpu::Caps;
+use crate::gpu::program::Program;
+use crate::norm::options::Epilogue;
+use crate::norm::rows::AffineRows;
+use crate::norm::uniform::{self, EpsSettings};
+use crate::shape::Shape;
+
+/// The uniform of its kernels.
+pub type Params = uniform::Params<EpsSettings>;
+
+/// The configuration of a norm whose statistics come from each sample alone. Sealed.
+pub trait SampleNorm: Sealed + Copy + Debug + PartialEq + Send + Sync + 'static {
+    /// The rows of the buffer `affine`, and of `grads`.
+    fn affine_rows(&self) -> AffineRows;
+
+    /// A new layer's buffer `affine`: weights 1, biases 0, of those that the configuration has.
+    ///
+    /// # Panics
+    /// If the host has no memory for that many.
+    fn initial_affine(&self) -> Vec<f32>;
+}
+
+/// What [`SampleNorm`] keeps to the crate.
+pub trait Sealed: Sized {
+    /// The word that its problem lines begin with.
+    const NAME: &'static str;
+
+    /// What to write for a line that cannot be read: an example.
+    const EXAMPLE: &'static str;
+
+    /// Checks what does not depend on a shape.
+    fn check(&self) -> Result<(), PlanError>;
+
+    /// The dispatches of [`ForwardPlan`](super::ForwardPlan).
+    fn forward(
+        caps: &Caps,
+        problem: Problem,
+        config: &Self,
+        options: ForwardOptions,
+    ) -> Result<Program<Params>, PlanError>;
+
+    /// The dispatches of [`BackwardPlan`](super::BackwardPlan).
+    fn backward(
+        caps: &Caps,
+        problem: Problem,
+        config: &Self,
+        options: BackwardOptions,
+    ) -> Result<Program<Params>, PlanError>;
+
+    /// What follows the normalization in the same pass.
+    fn epilogue(&self) -> Epilogue;
+
+    /// The configuration with another epilogue.
+    fn with_epilogue(self, epilogue: Epilogue) -> Self;
+
+    /// The configuration of a problem line that says nothing of it: for the line's shape, with all parameters.
+    fn of_shape(shape: Shape) -> Self;
+
+    /// Takes a word of a problem line; `false` if the norm has no such word.
+    fn read(&mut self, word: &str) -> bool;
+
+    /// The words that [`read`](Self::read) takes, of all that differs from [`of_shape`](Self::of_shape).
+    fn words(&self) -> Vec<String>;
+}
