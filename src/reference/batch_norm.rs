@@ -205,11 +205,7 @@ pub fn backward_frozen(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::compare::{Bound, within};
-
-    fn close(name: &str, actual: &[f64], expected: &[f64], absolute: f64) {
-        within(name, actual, expected, Bound::new(0.0, absolute)).unwrap();
-    }
+    use crate::reference::slopes::{close, dot, slopes};
 
     /// Values in about [-2, 2]. The tests' tolerances are made for these, not for those of `noise`.
     fn values(seed: u32, count: usize) -> Vec<f64> {
@@ -283,21 +279,6 @@ mod tests {
         assert_eq!(average, before);
     }
 
-    /// Slopes of sum(y * dy), by central differences.
-    fn slopes(at: &[f64], loss: impl Fn(&[f64]) -> f64) -> Vec<f64> {
-        let h = 1e-5;
-        (0..at.len())
-            .map(|i| {
-                let moved = |by: f64| {
-                    let mut at = at.to_vec();
-                    at[i] += by;
-                    loss(&at)
-                };
-                (moved(h) - moved(-h)) / (2.0 * h)
-            })
-            .collect()
-    }
-
     #[test]
     fn gradients_are_slopes() {
         for shape in [
@@ -316,7 +297,7 @@ mod tests {
                 var: values(8, c).iter().map(|v| v.abs() + 0.5).collect(),
                 num_batches_tracked: 1,
             };
-            let dot = |y: Vec<f64>| y.iter().zip(&dy).map(|(y, dy)| y * dy).sum::<f64>();
+            let dot = |y: Vec<f64>| dot(&y, &dy);
             let by_batch =
                 |x: &[f64], w: &[f64], b: &[f64]| dot(train(shape, x, Some(w), Some(b), eps).y);
             let gradients = backward(shape, &x, &dy, Some(&weight), eps);

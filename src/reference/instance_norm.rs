@@ -145,12 +145,8 @@ fn instance(shape: Shape, n: usize, c: usize) -> impl Iterator<Item = usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::compare::{Bound, within};
+    use crate::reference::slopes::{close, dot, slopes};
     use crate::reference::{batch_norm, noise};
-
-    fn close(name: &str, actual: &[f64], expected: &[f64], absolute: f64) {
-        within(name, actual, expected, Bound::new(0.0, absolute)).unwrap();
-    }
 
     fn values(seed: u64, count: usize) -> Vec<f64> {
         noise(seed, count).collect()
@@ -241,20 +237,6 @@ mod tests {
         }
     }
 
-    /// Slopes of sum(y * dy), by central differences.
-    fn slopes(at: &[f64], loss: impl Fn(&[f64]) -> f64) -> Vec<f64> {
-        let h = 1e-5;
-        let slope = |i: usize| {
-            let moved = |by: f64| {
-                let mut at = at.to_vec();
-                at[i] += by;
-                loss(&at)
-            };
-            (moved(h) - moved(-h)) / (2.0 * h)
-        };
-        (0..at.len()).map(slope).collect()
-    }
-
     #[test]
     fn gradients_are_slopes() {
         for shape in SHAPES {
@@ -262,8 +244,7 @@ mod tests {
             let (x, dy) = (values(5, len), values(6, len));
             let (weight, bias) = (values(7, c), values(8, c));
             let loss = |x: &[f64], weight: Option<&[f64]>, bias: Option<&[f64]>| {
-                let y = forward(shape, x, weight, bias, eps).y;
-                y.iter().zip(&dy).map(|(y, dy)| y * dy).sum::<f64>()
+                dot(&forward(shape, x, weight, bias, eps).y, &dy)
             };
             let (w, b) = (Some(&weight[..]), Some(&bias[..]));
             let gradients = backward(shape, &x, &dy, w, eps);

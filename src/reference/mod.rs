@@ -3,9 +3,14 @@
 
 pub mod batch_norm;
 pub mod compare;
+pub mod group_norm;
 pub mod instance_norm;
+pub mod layer_norm;
 mod moments;
 pub(crate) mod noise;
+pub mod rms_norm;
+#[cfg(test)]
+mod slopes;
 
 pub use moments::Moments;
 pub use noise::noise;
