@@ -128,9 +128,12 @@ pub mod batch_norm;
 mod dtype;
 mod error;
 mod gpu;
+pub mod group_norm;
 pub mod instance_norm;
+pub mod layer_norm;
 mod norm;
 pub mod reference;
+pub mod rms_norm;
 mod shape;
 mod word;
 
@@ -138,10 +141,13 @@ pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use dtype::{Dtype, Element, Problem};
 pub use error::{BindError, Error, GpuError, PlanError, TensorError, TuneError};
 pub use gpu::{Access, Caps, Form, Gpu, GpuOptions, Kernels, Launch, LaunchBinding, Tensor};
+pub use group_norm::{GroupNorm, GroupNormConfig};
 /// The crate of [`f16`](half::f16) and [`bf16`](half::bf16), in the version that [`Element`] is implemented for.
 pub use half;
 pub use instance_norm::{InstanceNorm, InstanceNormConfig};
+pub use layer_norm::{LayerNorm, LayerNormConfig};
 pub use norm::sample::{Line as SampleLine, SampleNorm};
+pub use rms_norm::{RmsNorm, RmsNormConfig};
 pub use shape::{Layout, Shape, ShapeError};
 /// The version of wgpu that the crate's signatures use.
 pub use wgpu;

@@ -17,7 +17,13 @@ const FLOORS: &[&[&str]] = &[
     &["reference/"],
     &["gpu/"],
     &["norm/"],
-    &["batch_norm/", "instance_norm/"],
+    &[
+        "batch_norm/",
+        "group_norm/",
+        "instance_norm/",
+        "layer_norm/",
+        "rms_norm/",
+    ],
     &["lib.rs", "architecture/"],
 ];
 
@@ -227,9 +233,18 @@ fn the_plumbing_knows_no_norm_and_no_buffer() {
                 continue;
             };
             let lower = word.to_lowercase();
-            let norm = ["batch", "instance_norm", "instancenorm"]
-                .iter()
-                .any(|name| lower.contains(name));
+            let norms = [
+                "batch",
+                "group_norm",
+                "groupnorm",
+                "instance_norm",
+                "instancenorm",
+                "layer_norm",
+                "layernorm",
+                "rms_norm",
+                "rmsnorm",
+            ];
+            let norm = norms.iter().any(|name| lower.contains(name));
             // A test may have buffers of its own, by whatever name.
             if norm || (!test && buffers.contains(word)) {
                 found.push(format!("{} says {word:?}", file.path));

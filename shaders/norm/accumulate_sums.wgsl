@@ -38,6 +38,9 @@ fn with_sums(total: LongSums, block: Partial) -> LongSums {
 fn lane_sums(total: LongSums, statistics: Statistics) -> Partial {
     let g = total.high.g + total.low.g;
     let x_hat_g = total.high.x_hat_g + total.low.x_hat_g;
+    if STATISTICS_VARY {
+        return Partial(g, x_hat_g);
+    }
     let rest = (statistics.mean_low * statistics.inv_std) * g;
     return Partial(g, x_hat_g - select(rest, vec4(0.0), infinite(g)));
 }
@@ -46,14 +49,18 @@ fn lane_sums(total: LongSums, statistics: Statistics) -> Partial {
 fn sums_of_values(at: Place, x: vec4<f32>, gradient: vec4<f32>, statistics: Statistics) -> Partial {
     // Selected, not multiplied by zero: components outside may be NaN.
     let inside = select(vec4(0.0), gradient, at.inside);
-    let x_hat = select(vec4(0.0), nearly_standardized(x, statistics), at.inside);
-    return Partial(inside, x_hat * inside);
+    var x_hat = nearly_standardized(x, statistics);
+    if STATISTICS_VARY {
+        x_hat = standardize(x, statistics);
+    }
+    return Partial(inside, select(vec4(0.0), x_hat, at.inside) * inside);
 }
 
 // The same, with the vector loaded.
-fn sums_at(at: Place, c: BackwardCoefficients) -> Partial {
+fn sums_at(at: Place, own: BackwardCoefficients) -> Partial {
     let x = x_at(at.vector);
-    return sums_of_values(at, x, epilogue_backward(at, x, c.forward), c.statistics);
+    let c = backward_coefficients_at(own, at);
+    return sums_of_values(at, x, weighted(epilogue_backward(at, x, c.forward), c), c.statistics);
 }
 
 fn accumulate_sums(

@@ -1,17 +1,21 @@
 // Weight and bias of four values.
 
 #import parameter_rows
-#import layout
+#import lane_range
 #bind read affine: array<f32>
+
+// Whether 1 is added to the weight.
+override UNIT_OFFSET: bool = false;
 
 fn weights(index: vec4<u32>) -> vec4<f32> {
     if !HAS_WEIGHT {
         return vec4(1.0);
     }
-    if COMPONENTS_SHARE {
-        return vec4(affine[index.x]);
+    let offset = select(0.0, 1.0, UNIT_OFFSET);
+    if PARAMETERS_SHARE {
+        return vec4(affine[index.x] + offset);
     }
-    return vec4(affine[index.x], affine[index.y], affine[index.z], affine[index.w]);
+    return vec4(affine[index.x], affine[index.y], affine[index.z], affine[index.w]) + offset;
 }
 
 fn biases(index: vec4<u32>) -> vec4<f32> {
@@ -19,7 +23,7 @@ fn biases(index: vec4<u32>) -> vec4<f32> {
         return vec4(0.0);
     }
     let at = index + bias_row();
-    if COMPONENTS_SHARE {
+    if PARAMETERS_SHARE {
         return vec4(affine[at.x]);
     }
     return vec4(affine[at.x], affine[at.y], affine[at.z], affine[at.w]);

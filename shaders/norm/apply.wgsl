@@ -6,8 +6,8 @@
 #import y
 #import epilogue
 
-fn apply_at(vector: u32, x: vec4<f32>, c: Coefficients) {
-    store_y(vector, finish(vector, normalized(x, c)));
+fn apply_at(at: Place, x: vec4<f32>, c: Coefficients) {
+    store_y(at.vector, finish(at.vector, normalized(x, coefficients_at(c, at))));
 }
 
 // `next` serves the components with the next statistics in memory.
@@ -18,29 +18,29 @@ fn apply(range: LaneRange, own: ptr<function, array<Coefficients, COLUMNS>>, nex
     // Several columns are neighbours in memory, and are best read row by row.
     if !MASKED && COLUMNS == 1u {
         for (; item + 3u * team_rows < range.end; item += 4u * team_rows) {
-            let v0 = place(range, cursor, 0u).vector;
+            let p0 = place(range, cursor, 0u);
             cursor = cursor_next(cursor);
-            let v1 = place(range, cursor, 0u).vector;
+            let p1 = place(range, cursor, 0u);
             cursor = cursor_next(cursor);
-            let v2 = place(range, cursor, 0u).vector;
+            let p2 = place(range, cursor, 0u);
             cursor = cursor_next(cursor);
-            let v3 = place(range, cursor, 0u).vector;
+            let p3 = place(range, cursor, 0u);
             cursor = cursor_next(cursor);
-            let x0 = x_at(v0);
-            let x1 = x_at(v1);
-            let x2 = x_at(v2);
-            let x3 = x_at(v3);
-            apply_at(v0, x0, (*own)[0]);
-            apply_at(v1, x1, (*own)[0]);
-            apply_at(v2, x2, (*own)[0]);
-            apply_at(v3, x3, (*own)[0]);
+            let x0 = x_at(p0.vector);
+            let x1 = x_at(p1.vector);
+            let x2 = x_at(p2.vector);
+            let x3 = x_at(p3.vector);
+            apply_at(p0, x0, (*own)[0]);
+            apply_at(p1, x1, (*own)[0]);
+            apply_at(p2, x2, (*own)[0]);
+            apply_at(p3, x3, (*own)[0]);
         }
     }
     for (; item < range.end; item += team_rows) {
         for (var j = 0u; j < COLUMNS; j++) {
             let at = place(range, cursor, j);
             if at.owned {
-                apply_at(at.vector, x_at(at.vector), select_coefficients((*own)[j], next, at.next));
+                apply_at(at, x_at(at.vector), select_coefficients((*own)[j], next, at.next));
             }
         }
         cursor = cursor_next(cursor);

@@ -8,7 +8,8 @@
 
 fn backward_apply_at(at: Place, c: BackwardCoefficients) {
     let x = x_at(at.vector);
-    store_dx(at.vector, input_gradient(x, epilogue_backward(at, x, c.forward), c));
+    let own = backward_coefficients_at(c, at);
+    store_dx(at.vector, input_gradient(x, epilogue_backward(at, x, own.forward), own));
 }
 
 // `next` serves the components with the next statistics in memory.

@@ -1,10 +1,17 @@
-// The factors and terms that turn x and the gradient g of the normalized values into dx:
+// The factors and terms that turn x and the gradient g of the normalized values into dx. Values that share statistics and
+// weight:
 //     dx = (g - mean(g) - x_hat * mean(x_hat * g)) * inv_std * weight
+// Values that share statistics only, with h = g * weight:
+//     dx = (h - mean(h) - x_hat * mean(x_hat * h)) * inv_std
 // With frozen statistics mean and variance are constants, and the two means drop out.
 
 #import coefficients
+#import layout
 #import standardize
 #import stored_statistics
+
+// Whether gradients are multiplied by the weight before they are summed, and before means are taken off.
+override WEIGHTED: bool = false;
 
 // Means over the values that share statistics.
 struct Means {
@@ -16,6 +23,7 @@ struct BackwardCoefficients {
     forward: Coefficients,
     statistics: Statistics,
     means: Means,
+    weight: vec4<f32>,
 }
 
 // With statistics that an earlier pass left, and without means.
@@ -23,13 +31,43 @@ fn stored_backward_coefficients(
     statistics_index: vec4<u32>,
     parameter_index: vec4<u32>,
 ) -> BackwardCoefficients {
+    let none = Means(vec4(0.0), vec4(0.0));
+    if STATISTICS_VARY {
+        let nothing = Statistics(vec4(0.0), vec4(0.0), vec4(0.0));
+        return BackwardCoefficients(coefficients(parameter_index, nothing), nothing, none, vec4(0.0));
+    }
     let statistics = stored_statistics(statistics_index);
     let forward = coefficients(parameter_index, statistics);
-    return BackwardCoefficients(forward, statistics, Means(vec4(0.0), vec4(0.0)));
+    if WEIGHTED && !PARAMETERS_VARY {
+        return BackwardCoefficients(forward, statistics, none, weights(parameter_index));
+    }
+    return BackwardCoefficients(forward, statistics, none, vec4(0.0));
+}
+
+// Those of one vector.
+fn backward_coefficients_at(own: BackwardCoefficients, at: Place) -> BackwardCoefficients {
+    if PARAMETERS_VARY {
+        let forward = coefficients_at(own.forward, at);
+        return BackwardCoefficients(forward, own.statistics, own.means, weights(at.varying_index));
+    }
+    if STATISTICS_VARY {
+        let statistics = stored_statistics(at.varying_index);
+        let forward = of_statistics(statistics, own.forward.scale, own.forward.bias);
+        return BackwardCoefficients(forward, statistics, own.means, own.weight);
+    }
+    return own;
 }
 
 fn with_means(c: BackwardCoefficients, means: Means) -> BackwardCoefficients {
-    return BackwardCoefficients(c.forward, c.statistics, means);
+    return BackwardCoefficients(c.forward, c.statistics, means, c.weight);
+}
+
+// The gradient that sums and means are of.
+fn weighted(gradient: vec4<f32>, c: BackwardCoefficients) -> vec4<f32> {
+    if WEIGHTED {
+        return gradient * c.weight;
+    }
+    return gradient;
 }
 
 // Takes the components of `next` that `is_next` names, and the others of `own`.
@@ -49,6 +87,7 @@ fn select_backward_coefficients(
             select(own.means.g, next.means.g, is_next),
             select(own.means.x_hat_g, next.means.x_hat_g, is_next),
         ),
+        select(own.weight, next.weight, is_next),
     );
 }
 
@@ -57,5 +96,12 @@ fn input_gradient(x: vec4<f32>, gradient: vec4<f32>, c: BackwardCoefficients) ->
         return gradient * c.forward.scale;
     }
     let x_hat = standardize(x, c.statistics);
-    return ((gradient - c.means.g) - x_hat * c.means.x_hat_g) * c.forward.scale;
+    let g = weighted(gradient, c);
+    // A norm without a mean has none of the gradients either.
+    let centered = g - select(vec4(0.0), c.means.g, vec4(CENTERED));
+    let moved = centered - x_hat * c.means.x_hat_g;
+    if WEIGHTED {
+        return moved * c.statistics.inv_std;
+    }
+    return moved * c.forward.scale;
 }

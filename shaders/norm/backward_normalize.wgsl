@@ -12,12 +12,13 @@ fn stored_coefficients(statistics_index: vec4<u32>, parameter_index: vec4<u32>) 
 fn backward_normalize(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let work = linear_group(group, groups);
     if !in_grid(work) {
         return;
     }
+    let lane = lane_of(invocation);
     let range = lane_range(work, lane);
     var own: array<BackwardCoefficients, COLUMNS>;
     for (var j = 0u; j < COLUMNS; j++) {

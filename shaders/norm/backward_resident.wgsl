@@ -15,12 +15,13 @@
 fn backward_resident(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let work = linear_group(group, groups);
     if !in_grid(work) {
         return;
     }
+    let lane = lane_of(invocation);
     let range = lane_range(work, lane);
     let mine = items(range);
     let stored = stored_backward_coefficients(statistics_index(range, 0u), parameter_index(range, 0u));
@@ -34,9 +35,10 @@ fn backward_resident(
             let at = place(range, cursor, 0u);
             held_x[i] = x[at.vector];
             let value = decode(held_x[i]);
-            let gradient = epilogue_backward(at, value, stored.forward);
+            let c = backward_coefficients_at(stored, at);
+            let gradient = epilogue_backward(at, value, c.forward);
             held_g[i] = encode(gradient);
-            sums = combine(sums, sums_of_values(at, value, gradient, stored.statistics));
+            sums = combine(sums, sums_of_values(at, value, weighted(gradient, c), c.statistics));
         }
         cursor = cursor_next(cursor);
     }
@@ -46,8 +48,9 @@ fn backward_resident(
     cursor = cursor_at(range);
     for (var i = 0u; i < REGISTER_VECTORS; i++) {
         if i < mine {
-            let vector = place(range, cursor, 0u).vector;
-            store_dx(vector, input_gradient(decode(held_x[i]), decode(held_g[i]), own));
+            let at = place(range, cursor, 0u);
+            let c = backward_coefficients_at(own, at);
+            store_dx(at.vector, input_gradient(decode(held_x[i]), decode(held_g[i]), c));
         }
         cursor = cursor_next(cursor);
     }

@@ -1,6 +1,7 @@
 // The factors and terms that turn x into y before the epilogue: y = (x - mean) * scale + bias.
 
 #import affine
+#import layout
 #import standardize
 
 struct Coefficients {
@@ -9,10 +10,32 @@ struct Coefficients {
     bias: vec4<f32>,
 }
 
+// Those of a lane's whole range, or what of them does not vary.
 fn coefficients(parameter_index: vec4<u32>, statistics: Statistics) -> Coefficients {
-    let scale = statistics.inv_std * weights(parameter_index);
+    if PARAMETERS_VARY {
+        return of_statistics(statistics, vec4(1.0), vec4(0.0));
+    }
+    let weight = weights(parameter_index);
+    let bias = biases(parameter_index);
+    if STATISTICS_VARY {
+        return Coefficients(vec4(0.0), weight, bias);
+    }
+    return of_statistics(statistics, weight, bias);
+}
+
+fn of_statistics(statistics: Statistics, weight: vec4<f32>, bias: vec4<f32>) -> Coefficients {
+    let scale = statistics.inv_std * weight;
     // The rest of the mean moves all values alike.
-    return Coefficients(statistics.mean, scale, biases(parameter_index) - statistics.mean_low * scale);
+    return Coefficients(statistics.mean, scale, bias - statistics.mean_low * scale);
+}
+
+// Those of one vector.
+fn coefficients_at(own: Coefficients, at: Place) -> Coefficients {
+    if PARAMETERS_VARY {
+        let weight = weights(at.varying_index);
+        return Coefficients(own.mean, own.scale * weight, biases(at.varying_index) + own.bias * weight);
+    }
+    return own;
 }
 
 fn normalized(x: vec4<f32>, c: Coefficients) -> vec4<f32> {

@@ -16,12 +16,13 @@
 fn forward_resident(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let work = linear_group(group, groups);
     if !in_grid(work) {
         return;
     }
+    let lane = lane_of(invocation);
     let range = lane_range(work, lane);
     let mine = items(range);
     var held: array<StorageVector, REGISTER_VECTORS>;
@@ -60,8 +61,9 @@ fn forward_resident(
     cursor = cursor_at(range);
     for (var i = 0u; i < REGISTER_VECTORS; i++) {
         if i < mine {
-            let vector = place(range, cursor, 0u).vector;
-            store_y(vector, finish(vector, normalized(decode(held[i]), own)));
+            let at = place(range, cursor, 0u);
+            let value = normalized(decode(held[i]), coefficients_at(own, at));
+            store_y(at.vector, finish(at.vector, value));
         }
         cursor = cursor_next(cursor);
     }

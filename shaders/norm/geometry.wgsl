@@ -42,6 +42,7 @@ struct Geometry {
     parameters: u32,
     // Neighbouring values with the same parameters.
     parameter_plane: u32,
-    padding: u32,
-    padding_2: u32,
+    inverse_parameter_plane: f32,
+    // Statistics that `saved` holds. Where the tensor is divided more finely, several neighbours share one.
+    saved_statistics: u32,
 }

@@ -1,6 +1,6 @@
 // Which values a lane visits. A lane is one invocation.
 //
-// A tensor is cut into units: one channel, or a strip of columns, of one outer group. A unit is cut into items, and
+// A tensor is cut into units: WIDTH planes, or a strip of columns, of one outer group. A unit is cut into items, and
 // items into chunks. A workgroup takes one chunk of one unit. `WIDTH` lanes stand across an item; the rows of lanes form
 // teams of `team_rows`. A team walks contiguous items, `team_rows` at a time, so that neighbouring lanes read
 // neighbouring vectors. A team that runs alone for a while, as on a software adapter, still walks memory in order.
@@ -16,6 +16,15 @@ override MASKED: bool = true;
 // Whether the parameters of a value have the index of its statistics.
 override SAME_INDEX: bool = true;
 
+// Whether the values that a lane visits in one column have different parameters, or different statistics. `Place.varying_index`
+// holds their index then. If not, a lane keeps what they make for its whole range.
+override PARAMETERS_VARY: bool = false;
+override STATISTICS_VARY: bool = false;
+
+// Whether the four components of a vector share parameters, and statistics.
+override PARAMETERS_SHARE: bool = false;
+override STATISTICS_SHARE: bool = false;
+
 struct LaneRange {
     outer: u32,
     // Counted within the outer group.
@@ -26,6 +35,8 @@ struct LaneRange {
     // The lane's first item, and the end of its team's items. Both count from the first item of the unit.
     item: u32,
     end: u32,
+    // In planes: the first parameter of the lane's plane.
+    parameter: u32,
 }
 
 // One vector of a lane's range.
@@ -38,6 +49,8 @@ struct Place {
     next: vec4<bool>,
     // Whether the lane writes this vector in an elementwise pass. Each vector has one such lane.
     owned: bool,
+    // The index of what varies along the range: in planes the parameters, in columns the statistics.
+    varying_index: vec4<u32>,
 }
 
 // The lane's range before the layout takes away what the lane has no values in.
@@ -57,6 +70,7 @@ fn unclipped_range(work: u32, lane: u32) -> LaneRange {
             team_begin + params.geometry.team_items,
             min(chunk_begin + params.geometry.chunk, params.geometry.item_end),
         ),
+        0u,
     );
     if OUTER {
         range.outer = unit / params.geometry.outer_units;

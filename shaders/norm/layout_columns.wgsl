@@ -15,6 +15,11 @@
 
 const COMPONENTS_SHARE = false;
 
+// The lane that an invocation is: neighbours read neighbouring columns.
+fn lane_of(invocation: u32) -> u32 {
+    return invocation;
+}
+
 // The last strip may be wider than the rest of the row: some of a lane's columns have no values, or all of them.
 fn lane_range(work: u32, lane: u32) -> LaneRange {
     var range = unclipped_range(work, lane);
@@ -48,6 +53,8 @@ fn first_item(range: LaneRange) -> u32 {
 
 struct Cursor {
     vector: u32,
+    // Of the tensor.
+    item: u32,
 }
 
 fn cursor_at(range: LaneRange) -> Cursor {
@@ -55,11 +62,12 @@ fn cursor_at(range: LaneRange) -> Cursor {
     if OUTER {
         item += first_item(range);
     }
-    return Cursor(item * params.geometry.span + vector_column(range, 0u));
+    return Cursor(item * params.geometry.span + vector_column(range, 0u), item);
 }
 
 fn cursor_next(cursor: Cursor) -> Cursor {
-    return Cursor(cursor.vector + params.geometry.team_rows * params.geometry.span);
+    let team_rows = params.geometry.team_rows;
+    return Cursor(cursor.vector + team_rows * params.geometry.span, cursor.item + team_rows);
 }
 
 fn vector_column(range: LaneRange, j: u32) -> u32 {
@@ -70,12 +78,25 @@ fn has_values(range: LaneRange, j: u32) -> bool {
     return vector_column(range, j) < params.geometry.span;
 }
 
+// The rows of the tensor that the components of a vector are in: one, two or four rows are an item.
+fn rows_of(range: LaneRange, cursor: Cursor, j: u32) -> vec4<u32> {
+    let row = params.geometry.channels * params.geometry.plane;
+    let item = 4u * params.geometry.span;
+    let rows = 1u + u32(item >= 2u * row) + 2u * u32(item >= 4u * row);
+    let value = 4u * vector_column(range, j) + vec4(0u, 1u, 2u, 3u);
+    let before = vec4<u32>(value >= vec4(row))
+        + vec4<u32>(value >= vec4(2u * row))
+        + vec4<u32>(value >= vec4(3u * row));
+    return cursor.item * rows + before;
+}
+
 fn place(range: LaneRange, cursor: Cursor, j: u32) -> Place {
+    let varying_index = rows_of(range, cursor, j);
     // If a lane has values at all, its first column has. Reductions read the others, too: they read the first again.
     let there = COLUMNS == 1u || has_values(range, j);
     let vector = cursor.vector + select(0u, j * WIDTH, there);
     if !MASKED {
-        return Place(vector, vec4(there), vec4(false), there);
+        return Place(vector, vec4(there), vec4(false), there, varying_index);
     }
     let bound = there
         && vector >= params.geometry.vector_begin
@@ -88,6 +109,7 @@ fn place(range: LaneRange, cursor: Cursor, j: u32) -> Place {
             (element < vec4(params.geometry.elements)) & vec4(bound),
             vec4(false),
             bound,
+            varying_index,
         );
     }
     let begin = range.outer * params.geometry.outer_values;
@@ -97,6 +119,7 @@ fn place(range: LaneRange, cursor: Cursor, j: u32) -> Place {
         (element >= vec4(begin)) & (element < vec4(end)) & vec4(bound),
         element >= vec4(end),
         bound && element.x >= begin && element.x < end,
+        varying_index,
     );
 }
 

@@ -1,19 +1,36 @@
-// (N, C, S): a channel is N planes of S neighbouring values. A unit is a channel. An item is one vector of the aligned
-// window around one plane. A plane of odd extent shares its first and last vector with its neighbours: a reduction masks
-// their components, and an elementwise pass writes the vectors that *begin* in the plane.
+// (N, C, S): a channel is N planes of S neighbouring values. A unit is a channel, or WIDTH small planes. An item is one
+// vector of the aligned window around one plane. A plane of odd extent shares its first and last vector with its
+// neighbours: a reduction masks their components, and an elementwise pass writes the vectors that *begin* in the plane.
 //
 // S is at least 4, so that a vector has values of at most two channels.
 
 #import lane_range
 
-// The four components of a vector share statistics and parameters.
+// The four components of a vector share statistics.
 const COMPONENTS_SHARE = true;
 
 // The vectors of a plane are neighbours already: a lane needs no second column.
 const COLUMNS = 1u;
 
+// The lane that an invocation is. Several planes stand across, and lanes of one plane are to read neighbouring vectors: they
+// are neighbouring invocations.
+fn lane_of(invocation: u32) -> u32 {
+    if WIDTH == 1u {
+        return invocation;
+    }
+    let rows = WORKGROUP / WIDTH;
+    return invocation % rows * WIDTH + invocation / rows;
+}
+
 fn lane_range(work: u32, lane: u32) -> LaneRange {
     var range = unclipped_range(work, lane);
+    range.unit = range.unit * WIDTH + range.column;
+    // A plane has whole parameters.
+    let plane_parameters = params.geometry.plane / params.geometry.parameter_plane;
+    range.parameter = range.unit * plane_parameters % params.geometry.parameters;
+    if !has_values(range, 0u) {
+        range.end = 0u;
+    }
     let span = params.geometry.span;
     let plane = params.geometry.plane;
     let channels = params.geometry.channels;
@@ -68,9 +85,31 @@ fn cursor_next(cursor: Cursor) -> Cursor {
     );
 }
 
+// value / parameter_plane for values counted from the first of a plane: the number of parameters before them. The product
+// with the reciprocal is at most 1 away from it.
+fn parameters_before(value: vec4<u32>) -> vec4<u32> {
+    let plane = params.geometry.parameter_plane;
+    if plane == 1u {
+        return value;
+    }
+    let near = vec4<u32>(vec4<f32>(value) * params.geometry.inverse_parameter_plane);
+    let too_many = near * plane > value;
+    let below = near - vec4<u32>(too_many);
+    return below + vec4<u32>(value - below * plane >= vec4(plane));
+}
+
+// The parameters of values counted from the first of the plane, of which some may lie in the next one.
+fn parameters_of(range: LaneRange, value: vec4<u32>) -> vec4<u32> {
+    let parameters = params.geometry.parameters;
+    let index = range.parameter + parameters_before(value);
+    return select(index, index - parameters, index >= vec4(parameters));
+}
+
 fn place(range: LaneRange, cursor: Cursor, j: u32) -> Place {
+    let steps = vec4(0u, 1u, 2u, 3u);
     if !MASKED {
-        return Place(cursor.vector, vec4(true), vec4(false), true);
+        let varying_index = parameters_of(range, 4u * cursor.offset + steps);
+        return Place(cursor.vector, vec4(true), vec4(false), true, varying_index);
     }
     let begin = (cursor.sample * params.geometry.channels + range.unit) * params.geometry.plane;
     let end = begin + params.geometry.plane;
@@ -78,17 +117,20 @@ fn place(range: LaneRange, cursor: Cursor, j: u32) -> Place {
     let bound = vector >= params.geometry.vector_begin && vector < params.geometry.vector_end;
     // Reductions read vectors that are not bound, too, and select them away.
     let index = select(0u, vector - params.geometry.vector_begin, bound);
-    let element = 4u * vector + vec4(0u, 1u, 2u, 3u);
+    let element = 4u * vector + steps;
+    let begun = element >= vec4(begin);
     return Place(
         index,
-        (element >= vec4(begin)) & (element < vec4(end)) & vec4(bound),
+        begun & (element < vec4(end)) & vec4(bound),
         element >= vec4(end),
         bound && element.x >= begin && element.x < end,
+        parameters_of(range, select(vec4(0u), element - begin, begun)),
     );
 }
 
+// The last of several planes side by side may be beyond the tensor.
 fn has_values(range: LaneRange, j: u32) -> bool {
-    return true;
+    return WIDTH == 1u || range.unit < params.geometry.channels;
 }
 
 fn statistics_of_unit(range: LaneRange) -> u32 {

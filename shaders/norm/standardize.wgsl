@@ -3,6 +3,9 @@
 #import params
 #import settle
 
+// Whether the mean is taken off. If not, the variance is the mean of the squares, and the mean is zero.
+override CENTERED: bool = true;
+
 struct Statistics {
     // The mean as the sum of two f32: one near it, from which values subtract without rounding, and the rest.
     mean: vec4<f32>,

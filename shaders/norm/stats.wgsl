@@ -8,12 +8,13 @@
 fn stats(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
+    @builtin(local_invocation_index) invocation: u32,
 ) {
     let work = linear_group(group, groups);
     if !in_grid(work) {
         return;
     }
+    let lane = lane_of(invocation);
     let range = lane_range(work, lane);
     var totals: array<Partial, COLUMNS>;
     accumulate_moments(range, &totals);

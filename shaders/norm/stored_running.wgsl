@@ -9,7 +9,7 @@ const FROZEN = true;
 
 fn running_row(row: u32, index: vec4<u32>) -> vec4<f32> {
     let at = index + row * params.geometry.statistics;
-    if COMPONENTS_SHARE {
+    if STATISTICS_SHARE {
         return vec4(running[at.x]);
     }
     return vec4(running[at.x], running[at.y], running[at.z], running[at.w]);

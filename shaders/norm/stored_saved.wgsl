@@ -1,5 +1,4 @@
-// The statistics of a batch, which an earlier pass saved in the rows [mean: M] [inv_std: M] [mean_low: M] for M
-// statistics.
+// The statistics that an earlier pass saved, in the rows [mean: M] [inv_std: M] [mean_low: M] for M statistics.
 
 #import standardize
 #import layout
@@ -8,14 +7,25 @@
 // Mean and variance depend on x.
 const FROZEN = false;
 
+// Whether several neighbours of the tensor's division share a saved statistic: channels that of their group.
+override GROUPED: bool = false;
+
+fn saved_index(index: vec4<u32>) -> vec4<u32> {
+    if GROUPED {
+        return index / (params.geometry.statistics / params.geometry.saved_statistics);
+    }
+    return index;
+}
+
 fn saved_row(row: u32, index: vec4<u32>) -> vec4<f32> {
-    let at = index + row * params.geometry.statistics;
-    if COMPONENTS_SHARE {
+    let at = index + row * params.geometry.saved_statistics;
+    if STATISTICS_SHARE {
         return vec4(saved[at.x]);
     }
     return vec4(saved[at.x], saved[at.y], saved[at.z], saved[at.w]);
 }
 
-fn stored_statistics(index: vec4<u32>) -> Statistics {
+fn stored_statistics(tensor_index: vec4<u32>) -> Statistics {
+    let index = saved_index(tensor_index);
     return Statistics(saved_row(0u, index), saved_row(2u, index), saved_row(1u, index));
 }

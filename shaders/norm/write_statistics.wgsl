@@ -21,7 +21,13 @@ fn center_of(mean: vec4<f32>, inv_std: vec4<f32>) -> vec4<f32> {
 
 fn statistics_of(total: Partial) -> Statistics {
     let mean = mean_of(total);
-    let inv_std = inverse_std(total.m2 / max(total.count, vec4(1.0)));
+    let variance = total.m2 / max(total.count, vec4(1.0));
+    if !CENTERED {
+        // The mean of the squares. Both terms are positive, and nothing cancels.
+        let inv_rms = inverse_std(variance + mean.nearest * mean.nearest);
+        return Statistics(vec4(0.0), vec4(0.0), inv_rms);
+    }
+    let inv_std = inverse_std(variance);
     let center = center_of(mean.nearest, inv_std);
     return Statistics(center, (mean.nearest - center) + mean.low, inv_std);
 }

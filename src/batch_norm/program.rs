@@ -187,17 +187,18 @@ pub fn backward(
     // dx written while other lanes still read dy needs vectors that no two units share.
     let at_once =
         frozen && !adds && (dx != Some(Destination::InPlace) || !planner.partition.masked);
+    let alone = sums && !frozen && !adds && !planner.is_empty();
     let mut dispatches = Vec::new();
     match (dx, planner.strategy(2)?) {
-        (Some(dx), Strategy::Resident) if sums && !frozen && !adds && !planner.is_empty() => {
+        (Some(dx), Strategy::Resident) if alone && planner.epilogue.masks() => {
             dispatches.push(backward_resident::dispatch(&planner, dx));
         }
-        (Some(dx), Strategy::Reread) if sums && !frozen && !adds && !planner.is_empty() => {
+        (Some(dx), Strategy::Resident | Strategy::Reread) if alone => {
             dispatches.push(backward_reread::dispatch(&planner, dx));
         }
         _ => {
             if sums {
-                planner.reserve_head(SUMS_FLOATS);
+                planner.reserve_head(planner.partition.statistics(), SUMS_FLOATS);
                 let dispatch = |planner: &BatchPlanner<'_>, params| match dx {
                     Some(dx) if at_once => backward_frozen::dispatch(planner, dx, params),
                     _ => backward_stats::dispatch(planner, params),

@@ -1,7 +1,7 @@
 //! The configuration of an InstanceNorm, in torch's words.
 
 use crate::error::PlanError;
-use crate::norm::options::{Epilogue, setters};
+use crate::norm::options::{Epilogue, check_eps, setters};
 use crate::norm::rows::{AffineRows, SavedRows};
 use crate::shape::Shape;
 
@@ -57,29 +57,12 @@ impl InstanceNormConfig {
         SavedRows::new(self.num_features.saturating_mul(samples))
     }
 
-    /// A new layer's buffer `affine`: weights 1, biases 0, of those that the configuration has.
-    ///
-    /// # Panics
-    /// If the host has no memory for that many channels.
-    pub fn initial_affine(&self) -> Vec<f32> {
-        let row = |present, value| {
-            std::iter::repeat_n(value, if present { self.num_features } else { 0 })
-        };
-        row(self.weight, 1.0).chain(row(self.bias, 0.0)).collect()
-    }
-
     /// Checks what does not depend on a shape.
     pub(crate) fn check(&self) -> Result<(), PlanError> {
         if self.num_features == 0 {
             return Err(PlanError::ZeroChannels);
         }
-        match self.eps > 0.0 && self.eps.is_finite() {
-            true => Ok(()),
-            false => Err(PlanError::Eps {
-                eps: self.eps,
-                needed: "positive",
-            }),
-        }
+        check_eps(self.eps)
     }
 
     /// Checks that the shape's instances can be normalized by their own statistics.

@@ -5,12 +5,10 @@ use crate::dtype::Problem;
 use crate::error::PlanError;
 use crate::gpu::Caps;
 use crate::gpu::program::Program;
-use crate::norm::field::{AFFINE, RESIDUAL, SAVED, X, Y};
+use crate::norm::field::SAVED;
 use crate::norm::kernels::backward_normalize::Means;
-use crate::norm::kernels::finalize::{Combine, Finalized};
-use crate::norm::kernels::{
-    SUMS_FLOATS, backward_reread, backward_resident, backward_stats, finalize,
-};
+use crate::norm::kernels::finalize::Finalized;
+use crate::norm::kernels::{SUMS_FLOATS, backward_reread, backward_resident, backward_stats};
 use crate::norm::partition::Over;
 use crate::norm::planner::{Decisions, Norm, Planner};
 use crate::norm::sample::{BackwardOptions, ForwardOptions, Params};
@@ -58,13 +56,7 @@ pub fn forward(
 ) -> Result<Program<Params>, PlanError> {
     let mut planner = planner(caps, problem, config, options.tuning)?;
     let dispatches = passes::forward(&mut planner)?;
-    let mut needs = vec![
-        planner.activation(X),
-        planner.activation(Y),
-        planner.statistics(SAVED, 3),
-    ];
-    needs.extend(planner.affine(AFFINE));
-    needs.extend(config.epilogue.adds().then(|| planner.activation(RESIDUAL)));
+    let needs = passes::forward_needs(&planner);
     planner.program(dispatches, needs)
 }
 
@@ -87,13 +79,13 @@ pub fn backward(
     let coupled = dx.is_some() && !planner.is_empty();
     let mut dispatches = Vec::new();
     if grads || coupled || adds {
-        planner.reserve_head(SUMS_FLOATS);
+        planner.reserve_head(planner.partition.statistics(), SUMS_FLOATS);
     }
     match (dx, planner.strategy(2)?) {
-        (Some(dx), Strategy::Resident) if coupled && !adds => {
+        (Some(dx), Strategy::Resident) if coupled && !adds && planner.epilogue.masks() => {
             dispatches.push(backward_resident::dispatch(&planner, dx));
         }
-        (Some(dx), Strategy::Reread) if coupled && !adds => {
+        (Some(dx), Strategy::Resident | Strategy::Reread) if coupled && !adds => {
             dispatches.push(backward_reread::dispatch(&planner, dx));
         }
         _ => {
@@ -108,19 +100,9 @@ pub fn backward(
         }
     }
     if grads {
-        // The sums of all instances wait at the head of scratch memory.
-        let parameters = planner.partition.parameters;
-        let instances = planner.partition.statistics() / parameters;
-        let params = planner.combination(instances.into(), parameters)?;
-        let gradients = Finalized::ParameterGradients;
-        dispatches.push(finalize::dispatch(
-            &planner,
-            Combine::Units,
-            gradients,
-            params,
-        ));
+        dispatches.push(passes::add_units(&planner)?);
     }
-    let saved = planner.statistics(SAVED, 3);
+    let saved = planner.saved(SAVED);
     let needs = passes::backward_needs(&planner, saved, dx, grads, adds);
     planner.program(dispatches, needs)
 }

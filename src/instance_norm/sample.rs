@@ -35,10 +35,6 @@ impl SampleNorm for InstanceNormConfig {
     fn affine_rows(&self) -> AffineRows {
         self.affine_rows()
     }
-
-    fn initial_affine(&self) -> Vec<f32> {
-        self.initial_affine()
-    }
 }
 
 impl Sealed for InstanceNormConfig {
@@ -89,7 +85,7 @@ impl Sealed for InstanceNormConfig {
         true
     }
 
-    fn words(&self) -> Vec<String> {
+    fn words(&self, _: Shape) -> Vec<String> {
         let mut words = Vec::new();
         words.extend((!self.weight).then(|| "no-weight".to_owned()));
         words.extend((!self.bias).then(|| "no-bias".to_owned()));

@@ -14,6 +14,7 @@ pub mod rows;
 pub mod sample;
 pub mod sources;
 pub mod tile;
+pub mod trailing;
 pub mod tuner;
 pub mod tuning;
 pub mod uniform;

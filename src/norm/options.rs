@@ -1,5 +1,6 @@
 //! Choices that all norms offer.
 
+use crate::error::PlanError;
 use crate::gpu::compose::Choice;
 use crate::word::words;
 
@@ -16,10 +17,13 @@ pub enum Epilogue {
     /// `y = relu(norm(x) + residual)`. Backward reads from `y` where the sum passed, and writes the gradient of the
     /// residual, too.
     AddRelu,
+    /// `y = silu(norm(x))`, with `silu(v) = v / (1 + exp(-v))`, which is also called swish. Backward computes the slope again
+    /// from `x`.
+    Silu,
 }
 
-words!(Epilogue, "epilogue", "identity, relu or add-relu":
-    Identity "identity", Relu "relu", AddRelu "add-relu");
+words!(Epilogue, "epilogue", "identity, relu, add-relu or silu":
+    Identity "identity", Relu "relu", AddRelu "add-relu", Silu "silu");
 
 impl Epilogue {
     /// The file that forward kernels import as `epilogue`.
@@ -28,6 +32,7 @@ impl Epilogue {
             Self::Identity => "epilogue_identity",
             Self::Relu => "epilogue_relu",
             Self::AddRelu => "epilogue_add_relu",
+            Self::Silu => "epilogue_silu",
         };
         ("epilogue", file)
     }
@@ -38,6 +43,7 @@ impl Epilogue {
             Self::Identity => "epilogue_backward_identity",
             Self::Relu => "epilogue_backward_relu",
             Self::AddRelu => "epilogue_backward_add_relu",
+            Self::Silu => "epilogue_backward_silu",
         };
         [("incoming", "incoming_dy"), ("epilogue_backward", file)]
     }
@@ -50,7 +56,16 @@ impl Epilogue {
                 ("incoming", "incoming_dresidual"),
                 ("epilogue_backward", "epilogue_backward_identity"),
             ],
-            Self::Identity | Self::Relu => self.backward(),
+            Self::Identity | Self::Relu | Self::Silu => self.backward(),
+        }
+    }
+
+    /// Whether the gradient of the normalized values is that of the output or zero, so that the storage type holds it
+    /// exactly.
+    pub(crate) const fn masks(self) -> bool {
+        match self {
+            Self::Identity | Self::Relu | Self::AddRelu => true,
+            Self::Silu => false,
         }
     }
 
@@ -58,7 +73,7 @@ impl Epilogue {
     pub const fn adds(self) -> bool {
         match self {
             Self::AddRelu => true,
-            Self::Identity | Self::Relu => false,
+            Self::Identity | Self::Relu | Self::Silu => false,
         }
     }
 }
@@ -128,3 +143,14 @@ macro_rules! setters {
     };
 }
 pub(crate) use setters;
+
+/// Checks an `eps` that is added to the variance of the values at hand, which may be zero.
+pub(crate) fn check_eps(eps: f32) -> Result<(), PlanError> {
+    match eps > 0.0 && eps.is_finite() {
+        true => Ok(()),
+        false => Err(PlanError::Eps {
+            eps,
+            needed: "positive",
+        }),
+    }
+}

@@ -34,7 +34,7 @@ pub const MAX_ROUNDS: u64 = 16_384;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(
     not(test),
-    expect(dead_code, reason = "tests prove the partitions of norms to come")
+    expect(dead_code, reason = "ghost batches have a partition, and no norm yet")
 )]
 pub enum Over {
     /// All values of a channel.
@@ -45,13 +45,13 @@ pub enum Over {
     Instance,
     /// The values of one sample in one of this many groups of consecutive channels.
     Groups(usize),
-    /// The channels of one position.
-    Row,
+    /// This many neighbours in memory: the trailing extents of a tensor, or some of them.
+    Trailing(usize),
 }
 
 /// The uniform numbers of one dispatch: `Geometry` of `geometry.wgsl`, which explains the fields.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Pod, Zeroable)]
 pub struct Geometry {
     pub channels: u32,
     pub elements: u32,
@@ -75,8 +75,8 @@ pub struct Geometry {
     pub statistics: u32,
     pub parameters: u32,
     pub parameter_plane: u32,
-    pub padding: u32,
-    pub padding_2: u32,
+    pub inverse_parameter_plane: f32,
+    pub saved_statistics: u32,
 }
 
 impl Geometry {
@@ -120,7 +120,7 @@ pub enum Order {
 /// | instance | channels last | 1 | `C` | `C S` | 1 |
 /// | `G` groups | channels first | `S C / G` | `N G` | all | `S` |
 /// | `G` groups | channels last | `C / G` | `G` | `C S` | 1 |
-/// | row | channels last | `C` | `N S` | all | 1 |
+/// | trailing `L` | any | `L` | rows | all | 1 |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
     pub order: Order,
@@ -141,6 +141,15 @@ pub struct Partition {
     pub periods: u32,
     /// Whether a vector may hold values of two statistics or reach past the tensor's end.
     pub masked: bool,
+}
+
+/// The number of rows of `size` neighbours, if `size` is the product of the innermost extents.
+pub fn rows(shape: Shape, size: usize) -> Option<usize> {
+    let dims = shape.dims();
+    let splits = (0..=dims.len()).map(|at| dims.split_at(at));
+    let product = |dims: &[usize]| dims.iter().try_fold(1usize, |a, &b| a.checked_mul(b));
+    let mut fitting = splits.filter(|(_, inner)| product(inner) == Some(size));
+    fitting.find_map(|(outer, _)| product(outer))
 }
 
 /// What shares statistics and parameters, before it is decided how lanes walk.
@@ -166,8 +175,18 @@ impl Partition {
             _ => Err(too_many()),
         };
         let elements = count(shape.elements())?;
-        let parameters = count(Some(shape.channels()))?;
-        let positions = shape.values_per_channel();
+        if let Over::Trailing(size) = over
+            && rows(shape, size).is_none()
+        {
+            return Err(PlanError::Unsupported {
+                field: "normalized_shape",
+                reason: "must be the product of the innermost extents of the tensor, in memory order",
+            });
+        }
+        let parameters = count(Some(match over {
+            Over::Trailing(size) => size,
+            _ => shape.channels(),
+        }))?;
         let channels_of_nothing = match over {
             Over::Batch => Some(shape.channels()),
             Over::Samples(samples) => shape
@@ -176,7 +195,7 @@ impl Partition {
                 .checked_mul(shape.channels()),
             Over::Instance => shape.batch().checked_mul(shape.channels()),
             Over::Groups(groups) => shape.batch().checked_mul(groups),
-            Over::Row => positions,
+            Over::Trailing(size) => rows(shape, size),
         };
         if elements == 0 {
             // Nothing is walked; the other extents may be anything.
@@ -271,8 +290,8 @@ impl Partition {
             }
             _ => 1,
         };
-        // With one channel the layouts are one.
-        let last = shape.layout() == Layout::ChannelsLast && all > 1;
+        // With one channel, or one position, the layouts are one.
+        let last = shape.layout() == Layout::ChannelsLast && all > 1 && plane > 1;
         let sharing = |plane, channels, samples, parameter_plane| Sharing {
             plane,
             channels,
@@ -291,19 +310,13 @@ impl Partition {
             (Over::Instance, true) => sharing(1, all, plane, 1),
             (Over::Groups(_), false) => sharing(plane * (all / groups), batch * groups, 1, plane),
             (Over::Groups(_), true) => sharing(all / groups, groups, plane, 1),
-            (Over::Row, _) if last || plane == 1 => Sharing {
-                plane: all,
-                channels: batch * plane,
+            (Over::Trailing(size), _) => Sharing {
+                plane: size as u64,
+                channels: elements / size as u64,
                 samples: 1,
                 parameter_plane: 1,
                 strided: false,
             },
-            (Over::Row, _) => {
-                return Err(unsupported(
-                    "layout",
-                    "rows of channels need channels last, or no spatial extent",
-                ));
-            }
         })
     }
 
@@ -323,6 +336,17 @@ impl Partition {
             Order::Columns => "exchange_whole",
         };
         ("exchange", file)
+    }
+
+    /// Whether the values of a plane have different parameters, which lanes must load beside x.
+    pub fn parameters_vary(&self) -> bool {
+        self.order == Order::Planes && self.parameter_plane < self.plane
+    }
+
+    /// Whether the four components of a vector share parameters.
+    pub fn parameters_share(&self) -> bool {
+        let whole = self.parameter_plane.is_multiple_of(4) && !self.masked;
+        self.order == Order::Planes && (whole || !self.parameters_vary())
     }
 
     /// Number of statistics.
@@ -393,7 +417,7 @@ impl Partition {
 
     fn outer_units(&self, tile: Tile) -> u32 {
         match self.order {
-            Order::Planes => self.channels,
+            Order::Planes => self.channels.div_ceil(self.width(tile)),
             Order::Columns => self.span.div_ceil(self.width(tile) * self.columns(tile)),
         }
     }
@@ -415,12 +439,23 @@ impl Partition {
         columns
     }
 
+    /// Lanes across an item: of several small planes, or of a row.
     fn width(&self, tile: Tile) -> u32 {
         match self.order {
+            Order::Planes if self.planes_are_units() => {
+                let lanes = tile.plane_lanes(self.span).min(tile.workgroup);
+                tile.workgroup / lanes
+            }
             Order::Planes => 1,
             // A span that fits is far below the largest power of two.
             Order::Columns => tile.lanes.min(self.span.min(256).next_power_of_two()),
         }
+    }
+
+    /// Whether each statistic has one plane.
+    fn planes_are_units(&self) -> bool {
+        self.outer == 1
+            && u64::from(self.channels) * u64::from(self.plane) == u64::from(self.elements)
     }
 
     /// Whether one workgroup can walk a whole unit.
@@ -469,7 +504,10 @@ impl Partition {
     pub fn geometry(&self, vectors: &Range<u32>, tile: Tile, groups: u32) -> Geometry {
         let items = self.items(vectors);
         let width = self.width(tile);
-        let team_rows = (tile.lanes / width).max(1);
+        let team_rows = match self.order {
+            Order::Planes => tile.lanes.min(tile.workgroup / width),
+            Order::Columns => (tile.lanes / width).max(1),
+        };
         let columns = self.columns(tile);
         let units = self.units(tile);
         let teams = u64::from(tile.workgroup / (width * team_rows));
@@ -513,6 +551,8 @@ impl Partition {
             statistics: self.statistics(),
             parameters: self.parameters,
             parameter_plane: self.parameter_plane,
+            inverse_parameter_plane: 1.0 / self.parameter_plane as f32,
+            saved_statistics: self.statistics(),
             ..Geometry::default()
         }
     }

@@ -1,6 +1,6 @@
 //! What the passes of all norms share: dispatches by strategy, and the buffers of the gradients.
 
-use super::field::{AFFINE, DRESIDUAL, DX, DY, GRADS, OUTPUT, X};
+use super::field::{AFFINE, DRESIDUAL, DX, DY, GRADS, OUTPUT, RESIDUAL, SAVED, X, Y};
 use super::kernels::backward_normalize::{self, Means};
 use super::kernels::finalize::{self, Combine, Finalized};
 use super::kernels::{
@@ -71,6 +71,20 @@ pub fn elementwise_backward<S: Settings>(
         .collect()
 }
 
+/// The gradients of parameters that several units share, whose sums wait at the head of scratch memory.
+pub fn add_units<S: Settings>(planner: &Planner<'_, S>) -> Result<Dispatch<Params<S>>, PlanError> {
+    let parameters = planner.partition.parameters;
+    let units = planner.partition.statistics() / parameters;
+    let params = planner.combination(units.into(), parameters)?;
+    let gradients = Finalized::ParameterGradients;
+    Ok(finalize::dispatch(
+        planner,
+        Combine::Units,
+        gradients,
+        params,
+    ))
+}
+
 /// Is any gradient wanted?
 pub fn check_wanted(
     dx: Option<Destination>,
@@ -95,6 +109,19 @@ pub fn set_parameter_gradients<S: Settings>(
     planner.set("PARAMETER_GRADIENTS", wanted);
     planner.set("ACCUMULATE", parameters == ParameterGradients::Accumulate);
     wanted
+}
+
+/// The buffers of a forward pass that saves statistics.
+pub fn forward_needs<S: Settings>(planner: &Planner<'_, S>) -> Vec<Need> {
+    let mut needs = vec![
+        planner.activation(X),
+        planner.activation(Y),
+        planner.saved(SAVED),
+    ];
+    needs.extend(planner.affine(AFFINE));
+    let adds = planner.epilogue.adds();
+    needs.extend(adds.then(|| planner.activation(RESIDUAL)));
+    needs
 }
 
 /// The buffers of a backward pass: `statistics`, and what goes with the gradients that are wanted.

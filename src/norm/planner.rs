@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::field::SCRATCH;
 use super::options::Epilogue;
-use super::partition::{Geometry, MAX_ROUNDS, Over, Partition};
+use super::partition::{Geometry, MAX_ROUNDS, Order, Over, Partition};
 use super::tile::Tile;
 use super::tuning::{Strategy, Tuning, wanted_groups};
 use super::uniform::{Params, Reduction, Settings};
@@ -48,6 +48,8 @@ pub struct Planner<'a, S> {
     problem: Problem,
     pub partition: Partition,
     pub epilogue: Epilogue,
+    /// Whether an earlier backward kernel has left what the epilogue makes of the gradient.
+    pub follows: bool,
     tuning: Tuning,
     tile: Tile,
     windows: Vec<Range<u32>>,
@@ -84,6 +86,7 @@ impl<'a, S: Settings> Planner<'a, S> {
             problem,
             partition,
             epilogue: decisions.epilogue,
+            follows: false,
             tuning: decisions.tuning,
             tile,
             affine_rows: u64::from(decisions.weight) + u64::from(decisions.bias),
@@ -106,6 +109,17 @@ impl<'a, S: Settings> Planner<'a, S> {
                 ("MASKED", (partition.masked || windows.len() > 1).into()),
                 ("OUTER", (partition.outer > 1).into()),
                 ("SAME_INDEX", partition.same_index().into()),
+                ("PARAMETERS_VARY", partition.parameters_vary().into()),
+                ("PARAMETERS_SHARE", partition.parameters_share().into()),
+                ("STATISTICS_VARY", 0),
+                (
+                    "STATISTICS_SHARE",
+                    (partition.order == Order::Planes).into(),
+                ),
+                ("WEIGHTED", 0),
+                ("CENTERED", 1),
+                ("GROUPED", 0),
+                ("UNIT_OFFSET", 0),
                 ("HAS_WEIGHT", decisions.weight.into()),
                 ("HAS_BIAS", decisions.bias.into()),
             ],
@@ -121,7 +135,15 @@ impl<'a, S: Settings> Planner<'a, S> {
 
     /// Gives a constant a value in all dispatches that declare it.
     pub fn set(&mut self, name: &'static str, value: bool) {
+        self.constants.retain(|(other, _)| *other != name);
         self.constants.push((name, value.into()));
+    }
+
+    /// Says that `saved` holds fewer statistics than the tensor is divided into, or others: so many, of so many values each.
+    pub fn set_saved(&mut self, statistics: u32, values: u32) {
+        self.params.geometry.saved_statistics = statistics;
+        self.params.reduction.count = values as f32;
+        self.params.reduction.inverse_count = 1.0 / values.max(1) as f32;
     }
 
     pub fn is_empty(&self) -> bool {
@@ -165,16 +187,25 @@ impl<'a, S: Settings> Planner<'a, S> {
     }
 
     fn over(&self, geometry: Geometry) -> Params<S> {
+        let saved_statistics = self.params.geometry.saved_statistics;
         Params {
-            geometry,
+            geometry: Geometry {
+                saved_statistics,
+                ..geometry
+            },
             ..self.params
         }
     }
 
-    /// Reserves entries of `floats` floats at the head of scratch memory, one for each statistic.
-    pub fn reserve_head(&mut self, floats: u64) {
-        self.params.reduction.head = self.partition.statistics();
-        self.scratch = u64::from(self.partition.statistics()) * floats;
+    /// Reserves `entries` entries of `floats` floats at the head of scratch memory.
+    pub fn reserve_head(&mut self, entries: u32, floats: u64) {
+        self.params.reduction.head = entries;
+        self.scratch = self.scratch.max(u64::from(entries) * floats);
+    }
+
+    /// Asks for as much scratch memory as another planner whose dispatches are in the same program.
+    pub fn share_scratch(&mut self, other: &Self) {
+        self.scratch = self.scratch.max(other.scratch);
     }
 
     /// Plans a reduction: one dispatch per window, each writing partial results of `floats` floats to scratch memory behind
@@ -194,7 +225,8 @@ impl<'a, S: Settings> Planner<'a, S> {
         reduction.outer_stride = outer_stride.try_into().unwrap_or(u32::MAX);
         reduction.plane = self.partition.entry_plane();
         reduction.periods = self.partition.periods;
-        self.scratch = (u64::from(reduction.head) + u64::from(chunks) * chunk_stride) * floats;
+        let scratch = (u64::from(reduction.head) + u64::from(chunks) * chunk_stride) * floats;
+        self.scratch = self.scratch.max(scratch);
         let mut first_chunk = 0;
         let mut dispatches = Vec::new();
         for window in windows {
@@ -310,6 +342,23 @@ impl<'a, S: Settings> Planner<'a, S> {
         Need {
             field,
             bytes: 4 * rows * u64::from(self.partition.statistics()),
+        }
+    }
+
+    /// The statistics that a forward pass has saved.
+    pub fn saved(&self, field: Field) -> Need {
+        let statistics = u64::from(self.params.geometry.saved_statistics);
+        Need {
+            field,
+            bytes: 12 * statistics,
+        }
+    }
+
+    /// The files of a backward kernel that is the first to read the gradient, or follows such a kernel.
+    pub fn incoming(&self) -> [Choice; 2] {
+        match self.follows {
+            false => self.epilogue.backward(),
+            true => self.epilogue.backward_again(),
         }
     }
 

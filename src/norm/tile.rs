@@ -3,6 +3,14 @@
 /// The most of [`Tile::columns`]. Registers and compile time grow with it.
 pub const MAX_COLUMNS: u32 = 16;
 
+/// Vectors of a small plane for each lane, and the fewest lanes for one plane: so many neighbouring vectors fill a cache
+/// line.
+const VECTORS_OF_LANE: u32 = 4;
+const FEWEST_LANES: u32 = 8;
+
+/// The longest planes, in vectors, of which a processor's lanes take one each. The planes of all lanes fit its cache.
+const MAX_LANE_SPAN: u32 = 512;
+
 /// The size of a workgroup, and how its lanes walk together. A lane is one invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -26,6 +34,19 @@ impl Tile {
             lanes,
             columns: 1,
         }
+    }
+
+    /// The lanes that take one plane of `span` vectors, of a workgroup that takes several: so many that each has a few
+    /// vectors to load at once. On a processor, whose lanes run together, each takes a plane of its own.
+    pub(crate) fn plane_lanes(self, span: u32) -> u32 {
+        if self.workgroup == self.lanes {
+            return match span <= MAX_LANE_SPAN {
+                true => 1,
+                false => self.workgroup,
+            };
+        }
+        let lanes = span.div_ceil(VECTORS_OF_LANE).next_power_of_two();
+        lanes.clamp(FEWEST_LANES, self.workgroup)
     }
 
     /// Sets [`columns`](Self::columns).

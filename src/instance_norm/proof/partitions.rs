@@ -171,7 +171,9 @@ fn cases() -> Vec<PartitionCase> {
             Over::Groups(2),
             Over::Groups(channels),
             Over::Groups(1),
-            Over::Row,
+            Over::Trailing(channels),
+            Over::Trailing(shape.plane().expect("a small plane")),
+            Over::Trailing(shape.elements().expect("a small shape")),
         ] {
             for tile in [CPU_TILE, GPU_TILES[index % 2]] {
                 for max_binding in [None, Some(1024)] {

@@ -10,6 +10,8 @@ use crate::norm::uniform::{Params, Settings};
 pub enum Means {
     /// At the head of scratch memory, as sums.
     Scratch,
+    /// Behind those, as sums of groups.
+    Groups,
     /// In sums with their count.
     Sums,
     /// Nowhere: frozen statistics need none.
@@ -25,6 +27,7 @@ pub fn dispatch<S: Settings>(
 ) -> Dispatch<Params<S>> {
     let means = match means {
         Means::Scratch => "means_from_scratch",
+        Means::Groups => "means_from_groups",
         Means::Sums => "means_from_sums",
         Means::None => "means_none",
     };

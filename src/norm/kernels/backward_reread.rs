@@ -6,7 +6,7 @@ use crate::norm::planner::Planner;
 use crate::norm::uniform::{Params, Settings};
 
 pub fn dispatch<S: Settings>(planner: &Planner<'_, S>, dx: Destination) -> Dispatch<Params<S>> {
-    let [incoming, epilogue] = planner.epilogue.backward();
+    let [incoming, epilogue] = planner.incoming();
     let choices = [
         super::SUMS,
         planner.partition.exchange(),

@@ -13,6 +13,8 @@ pub enum Combine {
     Parts,
     /// The sums of the units that share a parameter.
     Units,
+    /// The sums of the channels of a group, each times its weight.
+    Groups,
 }
 
 /// What the combined moments or sums make.
@@ -26,6 +28,8 @@ pub enum Finalized {
     Gradients,
     /// Sums wait in scratch memory, for that pass and for their combination over units.
     UnitSums,
+    /// Sums of groups wait behind those of channels, for the pass that writes dx.
+    GroupSums,
     /// Sums make parameter gradients.
     ParameterGradients,
     /// Sums stay sums.
@@ -42,11 +46,13 @@ pub fn dispatch<S: Settings>(
         Combine::Chunks => "combine_chunks",
         Combine::Parts => "combine_parts",
         Combine::Units => "combine_units",
+        Combine::Groups => "combine_groups",
     };
     let (monoid, file) = match result {
         Finalized::Statistics => (super::MOMENTS, "result_statistics"),
         Finalized::Moments => (super::MOMENTS, "result_moments"),
         Finalized::Gradients | Finalized::UnitSums => (super::SUMS, "result_gradients"),
+        Finalized::GroupSums => (super::SUMS, "result_group_sums"),
         Finalized::ParameterGradients => (super::SUMS, "result_parameter_gradients"),
         Finalized::Sums => (super::SUMS, "result_sums"),
     };
@@ -58,8 +64,11 @@ pub fn dispatch<S: Settings>(
         ("result", file),
     ];
     let unit_sums = [("PARAMETER_GRADIENTS", 0)];
+    // The four components of a lane are of four channels.
+    let group_sums = [("PARAMETERS_SHARE", 0)];
     let constants: &[_] = match result {
         Finalized::UnitSums => &unit_sums,
+        Finalized::GroupSums => &group_sums,
         _ => &[],
     };
     planner.dispatch("finalize", &choices, constants, params)

@@ -36,6 +36,10 @@ pub struct Inputs {
     pub fill: Fill,
 }
 
+fn sigmoid(value: f64) -> f64 {
+    (1.0 + (-value).exp()).recip()
+}
+
 /// Near the mean of a channel.
 pub fn center(channel: usize) -> f64 {
     match channel % 7 {
@@ -124,23 +128,25 @@ impl Inputs {
     pub fn output(&self, before_relu: Vec<f64>) -> Vec<f64> {
         match self.epilogue {
             Epilogue::Identity => before_relu,
-            _ => before_relu.into_iter().map(|y| y.max(0.0)).collect(),
+            Epilogue::Silu => before_relu.into_iter().map(|y| y * sigmoid(y)).collect(),
+            Epilogue::Relu | Epilogue::AddRelu => {
+                before_relu.into_iter().map(|y| y.max(0.0)).collect()
+            }
         }
     }
 
     /// The gradient of the normalized values.
     pub fn incoming(&self, before_relu: &[f64]) -> Vec<f64> {
-        let passes = |v: f64| match self.epilogue {
-            Epilogue::Identity => true,
-            Epilogue::Relu => v > 0.0,
+        let passed = |g: f64, passes: bool| if passes { g } else { 0.0 };
+        let incoming = |(g, &v): (f64, &f64)| match self.epilogue {
+            Epilogue::Identity => g,
+            Epilogue::Relu => passed(g, v > 0.0),
             // As stored: a value that rounds to zero has not passed.
-            Epilogue::AddRelu => self.stored(v.max(0.0)) > 0.0,
+            Epilogue::AddRelu => passed(g, self.stored(v.max(0.0)) > 0.0),
+            Epilogue::Silu => g * (sigmoid(v) + v * sigmoid(v) * sigmoid(-v)),
         };
-        self.dy(before_relu)
-            .into_iter()
-            .zip(before_relu)
-            .map(|(g, &v)| if passes(v) { g } else { 0.0 })
-            .collect()
+        let dy = self.dy(before_relu).into_iter();
+        dy.zip(before_relu).map(incoming).collect()
     }
 }
 

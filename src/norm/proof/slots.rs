@@ -24,26 +24,26 @@ macro_rules! slots {
 pub const SLOTS: &[Slot] = slots! {
     settings: [settings_eps, settings_momentum] declare [Settings];
     layout: [layout_planes, layout_columns] declare [
-        COLUMNS, COMPONENTS_SHARE, lane_range, Cursor, cursor_at, cursor_next, place, has_values, partial_component,
+        COLUMNS, COMPONENTS_SHARE, lane_of, lane_range, Cursor, cursor_at, cursor_next, place, has_values, partial_component,
         statistics_index, next_statistics_index, parameter_index, next_parameter_index
     ];
     element: [element_f32, element_f32_wide, element_f16, element_bf16] declare [StorageVector, decode, encode];
     monoid: [moments, sums] declare [Partial, identity, combine, fold, Entry, entries_of, partial_of];
     exchange: [exchange_folded, exchange_whole] declare [Exchanged, lane_total, exchanged_of, value_of];
-    epilogue: [epilogue_identity, epilogue_relu, epilogue_add_relu] declare [finish];
-    epilogue_backward: [epilogue_backward_identity, epilogue_backward_relu, epilogue_backward_add_relu] declare [
-        epilogue_backward
-    ];
+    epilogue: [epilogue_identity, epilogue_relu, epilogue_add_relu, epilogue_silu] declare [finish];
+    epilogue_backward: [
+        epilogue_backward_identity, epilogue_backward_relu, epilogue_backward_add_relu, epilogue_backward_silu
+    ] declare [epilogue_backward];
     incoming: [incoming_dy, incoming_dresidual] declare [incoming];
     y: [y_out_of_place, y_in_place] declare [store_y];
     dx: [dx_out_of_place, dx_in_place] declare [store_dx];
     stored_statistics: [stored_saved, stored_running] declare [FROZEN, stored_statistics];
     running: [running_none, running_moved] declare [move_running];
-    unit_gradients: [unit_gradients_final, unit_gradients_to_scratch] declare [write_unit_gradients];
-    means: [means_none, means_from_scratch, means_from_sums] declare [stored_means];
-    combine: [combine_chunks, combine_parts, combine_units] declare [combine_entries];
+    unit_gradients: [unit_gradients_final, unit_gradients_none, unit_gradients_to_scratch] declare [write_unit_gradients];
+    means: [means_none, means_from_scratch, means_from_groups, means_from_sums] declare [stored_means];
+    combine: [combine_chunks, combine_groups, combine_parts, combine_units] declare [combine_entries];
     result: [
-        result_statistics, result_moments, result_gradients, result_parameter_gradients, result_sums
+        result_statistics, result_moments, result_gradients, result_group_sums, result_parameter_gradients, result_sums
     ] declare [result_count, write_result];
 };
 

@@ -1,6 +1,7 @@
 //! What a norm brings to this room: its configuration.
 
 use std::fmt::Debug;
+use std::ops::Range;
 
 use super::options::{BackwardOptions, ForwardOptions};
 use crate::dtype::Problem;
@@ -20,11 +21,25 @@ pub trait SampleNorm: Sealed + Copy + Debug + PartialEq + Send + Sync + 'static 
     /// The rows of the buffer `affine`, and of `grads`.
     fn affine_rows(&self) -> AffineRows;
 
-    /// A new layer's buffer `affine`: weights 1, biases 0, of those that the configuration has.
+    /// A new layer's weight: 1, or 0 if the norm adds 1 to it.
+    fn initial_weight(&self) -> f32 {
+        1.0
+    }
+
+    /// A new layer's buffer `affine`: weights of [`initial_weight`](Self::initial_weight), biases 0, of those that the
+    /// configuration has.
     ///
     /// # Panics
     /// If the host has no memory for that many.
-    fn initial_affine(&self) -> Vec<f32>;
+    fn initial_affine(&self) -> Vec<f32> {
+        let AffineRows { weight, bias } = self.affine_rows();
+        let row = |row: Option<Range<u64>>, value| {
+            let values = row.map_or(0, |row| (row.end - row.start) / 4);
+            std::iter::repeat_n(value, values as usize)
+        };
+        let weight = row(weight, self.initial_weight());
+        weight.chain(row(bias, 0.0)).collect()
+    }
 }
 
 /// What [`SampleNorm`] keeps to the crate.
@@ -67,5 +82,5 @@ pub trait Sealed: Sized {
     fn read(&mut self, word: &str) -> bool;
 
     /// The words that [`read`](Self::read) takes, of all that differs from [`of_shape`](Self::of_shape).
-    fn words(&self) -> Vec<String>;
+    fn words(&self, shape: Shape) -> Vec<String>;
 }

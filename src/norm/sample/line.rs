@@ -100,7 +100,7 @@ impl<C: SampleNorm> fmt::Display for Line<C> {
                 own += &format!(" {parameters}");
             }
         }
-        for word in self.config.words() {
+        for word in self.config.words(self.common.problem.shape) {
             own += &format!(" {word}");
         }
         write!(f, "{} ", C::NAME)?;

@@ -1,5 +1,6 @@
 //! The twins of what backward kernels import.
 
+use super::forward::sigmoid;
 use super::layout::LaneRange;
 use super::partial::Partial;
 use super::sums::Sums4;
@@ -13,6 +14,7 @@ pub struct BackwardCoefficients {
     forward: Coefficients,
     statistics: Statistics,
     means: Means,
+    weight: [f64; 4],
 }
 
 impl<S: Settings> Run<'_, S> {
@@ -26,6 +28,11 @@ impl<S: Settings> Run<'_, S> {
                 g: [0.0; 4],
                 x_hat_g: [0.0; 4],
             },
+            weight: if self.is("WEIGHTED") {
+                self.weights(indices.parameters)
+            } else {
+                [1.0; 4]
+            },
         }
     }
 
@@ -35,12 +42,20 @@ impl<S: Settings> Run<'_, S> {
     }
 
     fn sums_of_column(&self, range: &LaneRange, j: u32) -> Sums4 {
-        let c = self.stored_backward_coefficients(self.own(range, j));
+        let own = self.own(range, j);
+        let varies = self.is("PARAMETERS_VARY") || self.is("STATISTICS_VARY");
+        // What varies may have no index for the whole range.
+        let mut c = (!varies).then(|| self.stored_backward_coefficients(own));
         let mut total = Sums4::identity();
-        for place in range.places(j) {
+        for place in range.places(j).filter(|place| place.inside.contains(&true)) {
+            if varies {
+                c = Some(self.stored_backward_coefficients(self.at(own, &place)));
+            }
+            let Some(c) = &c else { continue };
             for component in (0..4).filter(|&component| place.inside[component]) {
                 let element = place.element as usize + component;
-                let gradient = self.epilogue_backward(element, component, &c.forward);
+                let gradient =
+                    self.epilogue_backward(element, component, &c.forward) * c.weight[component];
                 total.g[component] += gradient;
                 total.x_hat_g[component] +=
                     self.standardize(&place, component, &c.statistics) * gradient;
@@ -60,6 +75,12 @@ impl<S: Settings> Run<'_, S> {
             "epilogue_backward_identity" => true,
             "epilogue_backward_relu" => self.normalized(element, c, forward) > 0.0,
             "epilogue_backward_add_relu" => self.memory.get(OUTPUT, element) > 0.0,
+            "epilogue_backward_silu" => {
+                let value = self.normalized(element, c, forward);
+                let share = sigmoid(value);
+                let slope = share * (1.0 + value * (1.0 - share));
+                return self.memory.get(incoming, element) * slope;
+            }
             other => panic!("no epilogue: {other}"),
         };
         if passes {
@@ -75,12 +96,17 @@ impl<S: Settings> Run<'_, S> {
             return;
         }
         for j in range.columns() {
-            let forward = self
-                .stored_backward_coefficients(self.own(range, j))
-                .forward;
-            for (element, c, _) in self.owned(range, j) {
-                let gradient = self.epilogue_backward(element, c, &forward);
-                self.memory.set(DRESIDUAL, element, gradient);
+            // The output tells what passes, whatever the coefficients.
+            let nothing = Coefficients {
+                mean: [0.0; 4],
+                scale: [0.0; 4],
+                bias: [0.0; 4],
+            };
+            for place in self.owned(range, j) {
+                for (element, c) in self.elements(&place) {
+                    let gradient = self.epilogue_backward(element, c, &nothing);
+                    self.memory.set(DRESIDUAL, element, gradient);
+                }
             }
         }
     }
@@ -109,6 +135,7 @@ impl<S: Settings> Run<'_, S> {
     // unit_gradients_*.wgsl
     pub fn write_unit_gradients(&mut self, index: usize, total: &Sums4, c: usize) {
         match self.choice("unit_gradients") {
+            "unit_gradients_none" => {}
             "unit_gradients_final" => self.write_parameter_gradients(index, total, c),
             "unit_gradients_to_scratch" => {
                 self.memory.set(SCRATCH, 2 * index, total.g[c]);
@@ -127,7 +154,7 @@ impl<S: Settings> Run<'_, S> {
         }
     }
 
-    // means_from_scratch.wgsl, means_from_sums.wgsl, means_none.wgsl
+    // means_from_scratch.wgsl, means_from_groups.wgsl, means_from_sums.wgsl, means_none.wgsl
     fn stored_means(&self, index: [usize; 4]) -> Means {
         let rows = self.statistics();
         let share = exact(self.params().reduction.inverse_count);
@@ -142,6 +169,13 @@ impl<S: Settings> Run<'_, S> {
                 g: index.map(|i| scratch(0, i) * share),
                 x_hat_g: index.map(|i| scratch(1, i) * share),
             },
+            "means_from_groups" => {
+                let group = |i: usize| rows + self.saved_index(i);
+                Means {
+                    g: index.map(|i| scratch(0, group(i)) * share),
+                    x_hat_g: index.map(|i| scratch(1, group(i)) * share),
+                }
+            }
             "means_from_sums" => Means {
                 g: index.map(|i| sums(1, i) / sums(2, i)),
                 x_hat_g: index.map(|i| sums(0, i) / sums(2, i)),
@@ -176,22 +210,38 @@ impl<S: Settings> Run<'_, S> {
             other => panic!("no destination: {other}"),
         };
         for j in range.columns() {
-            let own = coefficients(self, j, self.own(range, j));
-            let next = coefficients(self, j, self.next(range, j));
-            for (element, c, is_next) in self.owned(range, j) {
-                let BackwardCoefficients {
-                    forward,
-                    statistics,
-                    means,
-                } = if is_next { &next } else { &own };
-                let mut gradient = self.epilogue_backward(element, c, forward);
-                if !self.frozen() {
-                    let x = self.memory.get(X, element);
-                    let x_hat = (x - statistics.mean[c]) * statistics.inv_std[c];
-                    gradient -= means.g[c] + x_hat * means.x_hat_g[c];
+            for (place, own, next) in
+                self.each_vector(range, j, |run, indices| coefficients(run, j, indices))
+            {
+                for (element, c) in self.elements(&place) {
+                    let own = if place.next[c] { &next } else { &own };
+                    let value = self.input_gradient(element, c, own);
+                    self.memory.set(dx, element, value);
                 }
-                self.memory.set(dx, element, gradient * forward.scale[c]);
             }
+        }
+    }
+
+    // backward_coefficients.wgsl
+    fn input_gradient(&self, element: usize, c: usize, own: &BackwardCoefficients) -> f64 {
+        let BackwardCoefficients {
+            forward,
+            statistics,
+            means,
+            weight,
+        } = own;
+        let gradient = self.epilogue_backward(element, c, forward);
+        if self.frozen() {
+            return gradient * forward.scale[c];
+        }
+        let x = self.memory.get(X, element);
+        let x_hat = (x - statistics.mean[c]) * statistics.inv_std[c];
+        let mean = if self.is("CENTERED") { means.g[c] } else { 0.0 };
+        let moved = gradient * weight[c] - mean - x_hat * means.x_hat_g[c];
+        if self.is("WEIGHTED") {
+            moved * statistics.inv_std[c]
+        } else {
+            moved * forward.scale[c]
         }
     }
 }

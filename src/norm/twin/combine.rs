@@ -71,7 +71,7 @@ impl<S: Settings> Run<'_, S> {
         })
     }
 
-    // combine_chunks.wgsl, combine_parts.wgsl, combine_units.wgsl
+    // combine_chunks.wgsl, combine_groups.wgsl, combine_parts.wgsl, combine_units.wgsl
     fn combine_entries<P: Partial>(&self, index: u32, row: u32, rows: u32) -> P {
         let (geometry, reduction) = (self.params().geometry, self.params().reduction);
         match self.choice("combine") {
@@ -100,6 +100,15 @@ impl<S: Settings> Run<'_, S> {
                     self.memory.get(SCRATCH, at * P::FIELDS + f)
                 })
             }
+            "combine_groups" => {
+                let channels = geometry.statistics / geometry.saved_statistics;
+                self.combine_four(channels, row, rows, |channel, f| {
+                    let at = (index * channels + channel) as usize;
+                    let parameter = at % geometry.parameters as usize;
+                    let weight = self.weights([parameter; 4])[0];
+                    self.memory.get(SCRATCH, at * P::FIELDS + f) * weight
+                })
+            }
             other => panic!("no combination: {other}"),
         }
     }
@@ -110,6 +119,7 @@ impl<S: Settings> Run<'_, S> {
         let rows = self.constant("WORKGROUP") / geometry.width;
         let results = match self.choice("result") {
             "result_parameter_gradients" => geometry.parameters,
+            "result_group_sums" => geometry.saved_statistics,
             _ => geometry.statistics,
         };
         (0..results)
@@ -134,7 +144,7 @@ impl<S: Settings> Run<'_, S> {
         }
     }
 
-    // result_gradients.wgsl, result_parameter_gradients.wgsl, result_sums.wgsl
+    // result_gradients.wgsl, result_group_sums.wgsl, result_parameter_gradients.wgsl, result_sums.wgsl
     pub fn write_sums(&mut self, index: usize, total: &Sums4) {
         match self.choice("result") {
             "result_gradients" => {
@@ -143,6 +153,11 @@ impl<S: Settings> Run<'_, S> {
                 self.memory.set(SCRATCH, 2 * index + 1, total.x_hat_g[0]);
             }
             "result_parameter_gradients" => self.write_parameter_gradients(index, total, 0),
+            "result_group_sums" => {
+                let at = 2 * (self.statistics() + index);
+                self.memory.set(SCRATCH, at, total.g[0]);
+                self.memory.set(SCRATCH, at + 1, total.x_hat_g[0]);
+            }
             "result_sums" => {
                 let count = f64::from(self.params().reduction.count);
                 self.write_rows(SUMS, index, &[total.x_hat_g[0], total.g[0], count]);

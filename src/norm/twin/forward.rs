@@ -57,11 +57,17 @@ impl<S: Settings> Run<'_, S> {
 
     // write_statistics.wgsl
     pub fn statistics_of(&self, total: &Moments4) -> Statistics {
+        let mean = |c: usize| total.pivot[c] + total.offset[c];
+        let variance = |c: usize| total.m2[c] / total.count[c].max(1.0);
+        if !self.is("CENTERED") {
+            return Statistics {
+                mean: [0.0; 4],
+                inv_std: std::array::from_fn(|c| self.inverse_std(variance(c) + mean(c) * mean(c))),
+            };
+        }
         Statistics {
-            mean: std::array::from_fn(|c| total.pivot[c] + total.offset[c]),
-            inv_std: std::array::from_fn(|c| {
-                self.inverse_std(total.m2[c] / total.count[c].max(1.0))
-            }),
+            mean: std::array::from_fn(mean),
+            inv_std: std::array::from_fn(|c| self.inverse_std(variance(c))),
         }
     }
 
@@ -79,8 +85,9 @@ impl<S: Settings> Run<'_, S> {
 
     // stored_saved.wgsl, stored_running.wgsl
     pub fn stored_statistics(&self, index: [usize; 4]) -> Statistics {
-        let rows = self.statistics();
+        let rows = self.params().geometry.saved_statistics as usize;
         let row = |field, row, index| self.memory.get(field, row * rows + index);
+        let index = index.map(|i| self.saved_index(i));
         if self.frozen() {
             return Statistics {
                 mean: index.map(|i| row(RUNNING, 0, i)),
@@ -90,6 +97,15 @@ impl<S: Settings> Run<'_, S> {
         Statistics {
             mean: index.map(|i| row(SAVED, 0, i) + row(SAVED, 2, i)),
             inv_std: index.map(|i| row(SAVED, 1, i)),
+        }
+    }
+
+    pub fn saved_index(&self, index: usize) -> usize {
+        if self.is("GROUPED") {
+            let saved = self.params().geometry.saved_statistics as usize;
+            index / (self.statistics() / saved)
+        } else {
+            index
         }
     }
 
@@ -103,11 +119,12 @@ impl<S: Settings> Run<'_, S> {
     }
 
     // affine.wgsl
-    fn weights(&self, index: [usize; 4]) -> [f64; 4] {
+    pub fn weights(&self, index: [usize; 4]) -> [f64; 4] {
         let present = self.is("HAS_WEIGHT");
+        let offset = f64::from(self.constant("UNIT_OFFSET"));
         index.map(|i| {
             if present {
-                self.memory.get(AFFINE, i)
+                self.memory.get(AFFINE, i) + offset
             } else {
                 1.0
             }
@@ -159,21 +176,31 @@ impl<S: Settings> Run<'_, S> {
             other => panic!("no destination: {other}"),
         };
         for j in range.columns() {
-            let own = coefficients(self, j, self.own(range, j));
-            let next = coefficients(self, j, self.next(range, j));
-            for (element, c, is_next) in self.owned(range, j) {
-                let coefficients = if is_next { &next } else { &own };
-                let normalized = self.normalized(element, c, coefficients);
-                let value = match self.choice("epilogue") {
-                    "epilogue_identity" => normalized,
-                    "epilogue_relu" => normalized.max(0.0),
-                    "epilogue_add_relu" => {
-                        (normalized + self.memory.get(RESIDUAL, element)).max(0.0)
-                    }
-                    other => panic!("no epilogue: {other}"),
-                };
-                self.memory.set(y, element, value);
+            for (place, own, next) in
+                self.each_vector(range, j, |run, indices| coefficients(run, j, indices))
+            {
+                for (element, c) in self.elements(&place) {
+                    let coefficients = if place.next[c] { &next } else { &own };
+                    let value = self.finish(element, self.normalized(element, c, coefficients));
+                    self.memory.set(y, element, value);
+                }
             }
         }
     }
+
+    // epilogue_*.wgsl
+    fn finish(&self, element: usize, normalized: f64) -> f64 {
+        match self.choice("epilogue") {
+            "epilogue_identity" => normalized,
+            "epilogue_relu" => normalized.max(0.0),
+            "epilogue_add_relu" => (normalized + self.memory.get(RESIDUAL, element)).max(0.0),
+            "epilogue_silu" => normalized * sigmoid(normalized),
+            other => panic!("no epilogue: {other}"),
+        }
+    }
+}
+
+// silu.wgsl
+pub fn sigmoid(value: f64) -> f64 {
+    (1.0 + (-value).exp()).recip()
 }

@@ -23,10 +23,27 @@ pub struct Place {
     pub inside: [bool; 4],
     pub next: [bool; 4],
     pub owned: bool,
+    pub varying_index: [usize; 4],
 }
 
 impl LaneRange {
     pub fn new(order: Order, geometry: Geometry, work: u32, lane: u32) -> Self {
+        let range = Self::unclipped(order, geometry, work, lane);
+        match order {
+            Order::Planes => {
+                let unit = range.unit * geometry.width + range.column;
+                let end = if unit < geometry.channels {
+                    range.end
+                } else {
+                    0
+                };
+                Self { unit, end, ..range }
+            }
+            Order::Columns => range,
+        }
+    }
+
+    fn unclipped(order: Order, geometry: Geometry, work: u32, lane: u32) -> Self {
         let (unit, chunk) = (work % geometry.units, work / geometry.units);
         let row = lane / geometry.width;
         let chunk_begin = geometry.item_begin + chunk * geometry.chunk;
@@ -81,6 +98,12 @@ impl LaneRange {
             inside: components.map(|e| bound && (begin..end).contains(&e)),
             next: components.map(|e| e >= end),
             owned: bound && (begin..end).contains(&element),
+            varying_index: components.map(|e| match self.order {
+                Order::Planes => {
+                    (e / u64::from(g.parameter_plane)) as usize % g.parameters as usize
+                }
+                Order::Columns => (e / (u64::from(g.channels) * u64::from(g.plane))) as usize,
+            }),
         }
     }
 
@@ -95,7 +118,10 @@ impl LaneRange {
     }
 
     pub fn has_values(&self, j: u32) -> bool {
-        self.order == Order::Planes || self.vector_column(j) < self.geometry.span
+        match self.order {
+            Order::Planes => self.unit < self.geometry.channels,
+            Order::Columns => self.vector_column(j) < self.geometry.span,
+        }
     }
 
     /// The components that have an entry of their own in a chunk of partial results, and the first one's entry.
@@ -155,25 +181,21 @@ impl LaneRange {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Shape;
     use crate::norm::partition::{Over, Partition};
     use crate::norm::tile::Tile;
-    use crate::{Layout, Shape};
 
     /// The statistics of a value by its place in the batch, not by its index.
     fn statistics(shape: Shape, over: Over, element: usize) -> u32 {
         let (all, plane) = (shape.channels(), shape.plane().unwrap());
         let sample = element / (all * plane);
         let channel = shape.channel_of(element);
-        let position = match shape.layout() {
-            Layout::ChannelsFirst => element % plane,
-            Layout::ChannelsLast => element / all % plane,
-        };
         let index = match over {
             Over::Batch => channel,
             Over::Samples(samples) => sample / samples * all + channel,
             Over::Instance => sample * all + channel,
             Over::Groups(groups) => sample * groups + channel / (all / groups),
-            Over::Row => sample * plane + position,
+            Over::Trailing(size) => element / size,
         };
         index as u32
     }
@@ -224,11 +246,13 @@ mod tests {
                 Some(Over::Instance),
                 groups(2),
                 groups(1),
-                Some(Over::Row),
+                Some(Over::Trailing(shape.channels())),
+                shape.plane().map(Over::Trailing),
+                shape.elements().map(Over::Trailing),
             ];
             for over in overs.into_iter().flatten() {
                 let Ok(partition) = Partition::of(shape, over) else {
-                    assert_eq!(over, Over::Row, "{line}");
+                    assert!(matches!(over, Over::Trailing(_)), "{line}");
                     continue;
                 };
                 if partition.outer > 1 && partition.outer_values < 4 {
@@ -243,7 +267,7 @@ mod tests {
                         "{line} {over:?}"
                     );
                     let parameter = match over {
-                        Over::Row => element % shape.channels() as u64,
+                        Over::Trailing(size) => element % size as u64,
                         _ => shape.channel_of(element as usize) as u64,
                     };
                     assert_eq!(u64::from(partition.parameter_of(element)), parameter);
@@ -271,8 +295,7 @@ mod tests {
         let mut owners = vec![0; partition.vectors() as usize];
         // Elementwise passes take the planes of several samples one by one, and parameters that vary in a plane with x.
         let two_next = partition.order == Order::Planes && partition.outer > 1;
-        let varies =
-            partition.order == Order::Planes && partition.parameter_plane < partition.plane;
+        let varies = partition.parameters_vary();
         for window in partition.windows(max_bytes, 16) {
             let geometry = partition.geometry(&window, tile, groups);
             for work in 0..geometry.groups() {
@@ -292,12 +315,18 @@ mod tests {
                             if place.inside[c] {
                                 visits[element] += 1;
                                 assert_eq!(range.statistics_index(j)[c], statistics, "{name}");
-                                let index = range.parameter_index(j)[c];
-                                assert!(varies || index == parameter, "{name}");
+                                let index = match varies {
+                                    true => place.varying_index[c],
+                                    false => range.parameter_index(j)[c],
+                                };
+                                assert_eq!(index, parameter, "{name}");
                             } else if place.owned && place.next[c] && !two_next {
                                 assert_eq!(range.next_statistics_index(j)[c], statistics, "{name}");
-                                let index = range.next_parameter_index(j)[c];
-                                assert!(varies || index == parameter, "{name}");
+                                let index = match varies {
+                                    true => place.varying_index[c],
+                                    false => range.next_parameter_index(j)[c],
+                                };
+                                assert_eq!(index, parameter, "{name}");
                             }
                         }
                         if place.owned {

@@ -12,7 +12,7 @@ pub mod moments;
 mod partial;
 pub mod sums;
 
-use self::layout::LaneRange;
+use self::layout::{LaneRange, Place};
 use self::memory::Memory;
 use self::partial::Partial;
 use super::partition::Order;
@@ -160,14 +160,60 @@ impl<S: Copy> Run<'_, S> {
             .collect()
     }
 
-    /// The values that a lane writes in a column: element, component, and whether it has the next statistics.
-    fn owned(&self, range: &LaneRange, j: u32) -> Vec<(usize, usize, bool)> {
+    /// The indices of one vector's values: what varies along the range is the vector's own.
+    fn at(&self, indices: Indices, place: &Place) -> Indices {
+        if self.is("PARAMETERS_VARY") {
+            return Indices {
+                parameters: place.varying_index,
+                ..indices
+            };
+        }
+        if self.is("STATISTICS_VARY") {
+            // Components beyond the tensor have none.
+            let last = self.params().geometry.saved_statistics as usize - 1;
+            return Indices {
+                statistics: place.varying_index.map(|index| index.min(last)),
+                ..indices
+            };
+        }
+        indices
+    }
+
+    /// The vectors that a lane writes in a column.
+    fn owned(&self, range: &LaneRange, j: u32) -> Vec<Place> {
+        range.places(j).filter(|place| place.owned).collect()
+    }
+
+    /// The elements of a vector with their components.
+    fn elements(&self, place: &Place) -> impl Iterator<Item = (usize, usize)> + use<S> {
         let elements = self.params().geometry.elements as usize;
-        range
-            .places(j)
-            .filter(|place| place.owned)
-            .flat_map(|place| (0..4).map(move |c| (place.element as usize + c, c, place.next[c])))
-            .filter(|&(element, ..)| element < elements)
+        let first = place.element as usize;
+        (0..4)
+            .map(move |c| (first + c, c))
+            .filter(move |&(element, _)| element < elements)
+    }
+
+    /// What a lane computes from indices, for its column `j` and for the values with the next statistics; or for each
+    /// vector again, if that varies.
+    fn each_vector<C: Clone>(
+        &self,
+        range: &LaneRange,
+        j: u32,
+        of: impl Fn(&Self, Indices) -> C,
+    ) -> Vec<(Place, C, C)> {
+        let (own, next) = (self.own(range, j), self.next(range, j));
+        let places = self.owned(range, j).into_iter();
+        if self.is("PARAMETERS_VARY") || self.is("STATISTICS_VARY") {
+            return places
+                .map(|place| {
+                    let of = |indices| of(self, self.at(indices, &place));
+                    (place, of(own), of(next))
+                })
+                .collect();
+        }
+        let (own, next) = (of(self, own), of(self, next));
+        places
+            .map(|place| (place, own.clone(), next.clone()))
             .collect()
     }
 

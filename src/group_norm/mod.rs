@@ -1,0 +1,26 @@
+//! Group normalization: the channels of a sample in groups, each group by its own statistics, in training and outside of it.
+//!
+//! [`GroupNorm`] is the layer; below it are plans, for callers with buffers and an encoder of their own. It has torch's
+//! names and defaults. Statistics do not depend on the batch, so that it serves batches of one.
+
+mod config;
+mod program;
+mod sample;
+
+#[cfg(test)]
+mod proof;
+
+pub use crate::gpu::Step;
+pub use crate::norm::layer::{BackwardError, Gradients, Input, Saved, Wanted};
+pub use crate::norm::line::Common;
+pub use crate::norm::options::{Destination, Epilogue, ParameterGradients};
+pub use crate::norm::plan::Plan;
+pub use crate::norm::rows::{AffineRows, SavedRows};
+pub use crate::norm::sample::{
+    Backward, BackwardBuffers, BackwardOptions, BackwardPlan, Forward, ForwardBuffers,
+    ForwardOptions, ForwardPlan, Layer, Pass, SampleNorm,
+};
+pub use crate::norm::tile::Tile;
+pub use crate::norm::tuning::{Strategy, Tuning};
+pub use config::GroupNormConfig;
+pub use sample::{GroupNorm, Line};

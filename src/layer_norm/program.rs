@@ -1,0 +1,29 @@
+//! LayerNorm as a norm of rows.
+
+use super::config::LayerNormConfig;
+use crate::error::PlanError;
+use crate::norm::planner::Norm;
+use crate::norm::sources;
+use crate::norm::trailing::Trailing;
+
+/// LayerNorm's kernels: all of them are shared.
+pub static NORM: Norm = Norm {
+    name: "layer_norm",
+    sources: &[sources::SOURCES],
+    settings: "settings_eps",
+};
+
+/// What the programs depend on.
+pub fn trailing(config: &LayerNormConfig) -> Result<Trailing, PlanError> {
+    config.check()?;
+    Ok(Trailing {
+        norm: &NORM,
+        size: config.normalized_size,
+        eps: config.eps,
+        weight: config.weight,
+        bias: config.bias,
+        centered: true,
+        unit_offset: false,
+        epilogue: config.epilogue,
+    })
+}

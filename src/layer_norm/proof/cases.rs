@@ -1,0 +1,90 @@
+//! The oracle, and what is tried.
+
+use crate::layer_norm::config::LayerNormConfig;
+use crate::layer_norm::sample::Line;
+use crate::norm::proof::sample::{self, Forward, Gradients, Oracle, SampleCase};
+use crate::norm::proof::shapes::shapes;
+use crate::norm::sample::Sealed;
+use crate::reference::layer_norm as oracle;
+use crate::shape::Shape;
+
+/// Rows of 1, 2 and 3 values, of whole and of odd vectors, several to a workgroup, and one alone; images by sample and by position.
+const EXTENTS: [&str; 18] = [
+    "n5c1",
+    "n7c3",
+    "n6c2",
+    "n9c31",
+    "n40c64",
+    "n33c128",
+    "n5c129",
+    "n3c768",
+    "n4c1000",
+    "n1c4097",
+    "n2c12h3w4",
+    "n3c6h3w3",
+    "n2c300l2",
+    "n130c8",
+    "n17c20",
+    "n4c4l1",
+    "n3c36l5",
+    "n2c2080",
+];
+
+impl Oracle for LayerNormConfig {
+    fn parameters(&self) -> usize {
+        self.normalized_size
+    }
+
+    fn forward_of(
+        &self,
+        _: Shape,
+        x: &[f64],
+        weight: Option<&[f64]>,
+        bias: Option<&[f64]>,
+    ) -> Forward {
+        let forward = oracle::forward(self.normalized_size, x, weight, bias, self.eps.into());
+        Forward {
+            y: forward.y,
+            mean: forward.mean,
+            inv_std: forward.inv_std,
+        }
+    }
+
+    fn gradients_of(&self, _: Shape, x: &[f64], dy: &[f64], weight: Option<&[f64]>) -> Gradients {
+        let gradients = oracle::backward(self.normalized_size, x, dy, weight, self.eps.into());
+        Gradients {
+            dx: gradients.dx,
+            dweight: gradients.dweight,
+            dbias: gradients.dbias,
+        }
+    }
+}
+
+/// Every shape in both layouts, and one in `one_in` of the ways to solve a problem on them.
+pub fn cases(one_in: u64) -> Vec<SampleCase<LayerNormConfig>> {
+    let configs = |shape: Shape| {
+        let config = LayerNormConfig::of_shape(shape);
+        [
+            config,
+            config.bias(false),
+            config.weight(false).eps(1e-3),
+            config.affine(false),
+        ]
+    };
+    sample::cases(shapes(&EXTENTS), configs, one_in)
+}
+
+#[test]
+fn a_line_reads_back() {
+    for case in cases(24) {
+        let line: Line = case.to_string().parse().unwrap();
+        assert_eq!(line, case.line);
+    }
+    for line in [
+        "layer n2c4l5 train",
+        "layer n2c4l5 groups=4",
+        "layer n2c4l5 forward in-place",
+    ] {
+        assert!(line.parse::<Line>().is_err(), "{line}");
+    }
+}

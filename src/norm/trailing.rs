@@ -1,0 +1,155 @@
+//! The programs of norms over the trailing extents of a tensor: rows of neighbouring values, each of which has a parameter.
+
+use super::field::SAVED;
+use super::kernels::backward_normalize::Means;
+use super::kernels::finalize::Finalized;
+use super::kernels::{SUMS_FLOATS, backward_reread, backward_resident, backward_stats};
+use super::options::Epilogue;
+use super::partition::{self, Over};
+use super::passes;
+use super::planner::{Decisions, Norm, Planner};
+use super::sample::{BackwardOptions, ForwardOptions, Params};
+use super::tuning::{Strategy, Tuning};
+use super::uniform::EpsSettings;
+use crate::dtype::Problem;
+use crate::error::PlanError;
+use crate::gpu::Caps;
+use crate::gpu::program::Program;
+use crate::shape::Shape;
+
+/// A norm of rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Trailing {
+    pub norm: &'static Norm,
+    /// The values of a row.
+    pub size: usize,
+    pub eps: f32,
+    pub weight: bool,
+    pub bias: bool,
+    /// Whether the mean is taken off.
+    pub centered: bool,
+    /// Whether 1 is added to the weight.
+    pub unit_offset: bool,
+    pub epilogue: Epilogue,
+}
+
+impl Trailing {
+    fn planner<'a>(
+        &self,
+        caps: &'a Caps,
+        problem: Problem,
+        over: Over,
+        tuning: Tuning,
+    ) -> Result<Planner<'a, EpsSettings>, PlanError> {
+        let decisions = Decisions {
+            over,
+            settings: EpsSettings { eps: self.eps },
+            weight: self.weight,
+            bias: self.bias,
+            epilogue: self.epilogue,
+            tuning,
+        };
+        let mut planner = Planner::new(self.norm, caps, problem, decisions)?;
+        planner.choose(("running", "running_none"));
+        planner.choose(("stored_statistics", "stored_saved"));
+        planner.choose(("unit_gradients", "unit_gradients_none"));
+        planner.set("CENTERED", self.centered);
+        planner.set("UNIT_OFFSET", self.unit_offset);
+        Ok(planner)
+    }
+
+    /// The tensor divided into rows.
+    fn rows<'a>(
+        &self,
+        caps: &'a Caps,
+        problem: Problem,
+        tuning: Tuning,
+    ) -> Result<Planner<'a, EpsSettings>, PlanError> {
+        self.planner(caps, problem, Over::Trailing(self.size), tuning)
+    }
+
+    /// The tensor divided into columns: the values with one parameter. Their statistics change from row to row.
+    fn columns<'a>(
+        &self,
+        caps: &'a Caps,
+        problem: Problem,
+        tuning: Tuning,
+    ) -> Result<Planner<'a, EpsSettings>, PlanError> {
+        let rows = partition::rows(problem.shape, self.size).unwrap_or(0);
+        let table = Problem::new(Shape::nc(rows, self.size), problem.dtype);
+        let mut planner = self.planner(caps, table, Over::Batch, tuning)?;
+        planner.set_saved(rows as u32, self.size as u32);
+        planner.set("STATISTICS_VARY", true);
+        planner.set("STATISTICS_SHARE", self.size.is_multiple_of(4));
+        Ok(planner)
+    }
+
+    /// Normalizes each row, and saves the statistics.
+    pub fn forward(
+        &self,
+        caps: &Caps,
+        problem: Problem,
+        options: ForwardOptions,
+    ) -> Result<Program<Params>, PlanError> {
+        let mut rows = self.rows(caps, problem, options.tuning)?;
+        let dispatches = passes::forward(&mut rows)?;
+        let needs = passes::forward_needs(&rows);
+        rows.program(dispatches, needs)
+    }
+
+    /// The gradients of [`forward`](Self::forward): those of the parameters by columns, and then that of the input by rows,
+    /// which may overwrite what columns read.
+    pub fn backward(
+        &self,
+        caps: &Caps,
+        problem: Problem,
+        options: BackwardOptions,
+    ) -> Result<Program<Params>, PlanError> {
+        let BackwardOptions {
+            dx,
+            parameters,
+            tuning,
+        } = options;
+        let adds = self.epilogue.adds();
+        passes::check_wanted(dx, parameters, adds)?;
+        let mut rows = self.rows(caps, problem, tuning)?;
+        rows.set("WEIGHTED", true);
+        let mut columns = self.columns(caps, problem, tuning)?;
+        let grads = passes::set_parameter_gradients(&mut columns, parameters);
+        let coupled = dx.is_some() && !rows.is_empty();
+
+        let mut dispatches = Vec::new();
+        // The first kernel writes the gradient of the residual, too.
+        let mut again = false;
+        if grads || (adds && !coupled) {
+            let result = grads.then_some(Finalized::ParameterGradients);
+            dispatches.extend(passes::sums(
+                &mut columns,
+                backward_stats::dispatch,
+                result,
+            )?);
+            again = true;
+        }
+        if let Some(dx) = dx.filter(|_| coupled) {
+            rows.follows = again;
+            match rows.strategy(2)? {
+                Strategy::Resident if !adds && self.epilogue.masks() => {
+                    dispatches.push(backward_resident::dispatch(&rows, dx));
+                }
+                Strategy::Resident | Strategy::Reread if !adds => {
+                    dispatches.push(backward_reread::dispatch(&rows, dx));
+                }
+                _ => {
+                    rows.reserve_head(rows.partition.statistics(), SUMS_FLOATS);
+                    let sums = Some(Finalized::UnitSums);
+                    dispatches.extend(passes::sums(&mut rows, backward_stats::dispatch, sums)?);
+                    dispatches.extend(passes::elementwise_backward(&rows, Means::Scratch, dx));
+                }
+            }
+        }
+        rows.share_scratch(&columns);
+        let saved = rows.saved(SAVED);
+        let needs = passes::backward_needs(&rows, saved, dx, grads, adds);
+        rows.program(dispatches, needs)
+    }
+}

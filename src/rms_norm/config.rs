@@ -1,0 +1,70 @@
+//! The configuration of an RMSNorm, in torch's words.
+
+use crate::error::PlanError;
+use crate::norm::options::{Epilogue, check_eps, setters};
+use crate::norm::rows::{AffineRows, SavedRows};
+
+/// The configuration of an RMSNorm layer, with torch's names and defaults.
+///
+/// A row is `normalized_size` neighbours in memory: the product of torch's `normalized_shape`. It must be the product of the
+/// innermost extents of each tensor that the layer is given.
+///
+/// ```
+/// use wgpu_norm::RmsNormConfig;
+/// let llama = RmsNormConfig::new(4096).eps(1e-5);
+/// let gemma = RmsNormConfig::new(2048).eps(1e-6).unit_offset(true);
+/// assert_eq!(RmsNormConfig::new(64).eps, f32::EPSILON); // torch's `eps=None`
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct RmsNormConfig {
+    /// `L`, the number of values that share a root mean square.
+    pub normalized_size: usize,
+    /// Added to the mean of the squares, inside the root. Default `f32::EPSILON`, for every storage type: torch's `eps=None`
+    /// is the epsilon of the type that it computes in.
+    pub eps: f32,
+    /// Whether the output is scaled by a learned weight, one for each value of a row. Default true.
+    pub weight: bool,
+    /// Whether the output is scaled by `1 + weight`, and a new layer's weight is 0: Gemma's form. The sum is f32. Default
+    /// false.
+    pub unit_offset: bool,
+    /// What follows the normalization in the same pass. Default nothing.
+    pub epilogue: Epilogue,
+}
+
+setters!(RmsNormConfig: eps: f32, weight: bool, unit_offset: bool, epilogue: Epilogue);
+
+impl RmsNormConfig {
+    /// torch's defaults for rows of `normalized_size` values.
+    pub const fn new(normalized_size: usize) -> Self {
+        Self {
+            normalized_size,
+            eps: f32::EPSILON,
+            weight: true,
+            unit_offset: false,
+            epilogue: Epilogue::Identity,
+        }
+    }
+
+    /// The rows of the buffer `affine`, and of `grads`.
+    pub fn affine_rows(&self) -> AffineRows {
+        AffineRows::new(self.normalized_size, self.weight, false)
+    }
+
+    /// The rows of the buffer `saved` for a tensor of this many rows, each of which has one statistic. The means are zero, and
+    /// `inv_std` is the reciprocal of the root of the mean square.
+    pub fn saved_rows(&self, rows: usize) -> SavedRows {
+        SavedRows::new(rows)
+    }
+
+    /// Checks what does not depend on a shape.
+    pub(crate) fn check(&self) -> Result<(), PlanError> {
+        if self.normalized_size == 0 {
+            return Err(PlanError::Unsupported {
+                field: "normalized_size",
+                reason: "must be at least 1",
+            });
+        }
+        check_eps(self.eps)
+    }
+}

@@ -1,0 +1,26 @@
+//! Root mean square normalization: rows of neighbouring values, each divided by the root of the mean of its squares.
+//!
+//! [`RmsNorm`] is the layer; below it are plans, for callers with buffers and an encoder of their own. It has torch's
+//! names and defaults, and rounds once, after the weight.
+
+mod config;
+mod program;
+mod sample;
+
+#[cfg(test)]
+mod proof;
+
+pub use crate::gpu::Step;
+pub use crate::norm::layer::{BackwardError, Gradients, Input, Saved, Wanted};
+pub use crate::norm::line::Common;
+pub use crate::norm::options::{Destination, Epilogue, ParameterGradients};
+pub use crate::norm::plan::Plan;
+pub use crate::norm::rows::{AffineRows, SavedRows};
+pub use crate::norm::sample::{
+    Backward, BackwardBuffers, BackwardOptions, BackwardPlan, Forward, ForwardBuffers,
+    ForwardOptions, ForwardPlan, Layer, Pass, SampleNorm,
+};
+pub use crate::norm::tile::Tile;
+pub use crate::norm::tuning::{Strategy, Tuning};
+pub use config::RmsNormConfig;
+pub use sample::{Line, RmsNorm};

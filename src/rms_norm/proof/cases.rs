@@ -1,0 +1,84 @@
+//! The oracle, and what is tried.
+
+use crate::norm::proof::sample::{self, Forward, Gradients, Oracle, SampleCase};
+use crate::norm::proof::shapes::shapes;
+use crate::norm::sample::Sealed;
+use crate::reference::rms_norm as oracle;
+use crate::rms_norm::config::RmsNormConfig;
+use crate::rms_norm::sample::Line;
+use crate::shape::Shape;
+
+/// Rows of 1 and 3 values, of whole and of odd vectors, several to a workgroup, and one alone.
+const EXTENTS: [&str; 11] = [
+    "n5c1", "n7c3", "n9c31", "n40c64", "n33c128", "n3c768", "n1c4097", "n2c300l2", "n17c20",
+];
+
+impl RmsNormConfig {
+    /// What the values are multiplied by.
+    fn multiplier(&self, weight: Option<&[f64]>) -> Option<Vec<f64>> {
+        let offset = if self.unit_offset { 1.0 } else { 0.0 };
+        weight.map(|weight| weight.iter().map(|w| w + offset).collect())
+    }
+}
+
+impl Oracle for RmsNormConfig {
+    fn parameters(&self) -> usize {
+        self.normalized_size
+    }
+
+    fn forward_of(
+        &self,
+        _: Shape,
+        x: &[f64],
+        weight: Option<&[f64]>,
+        _: Option<&[f64]>,
+    ) -> Forward {
+        let weight = self.multiplier(weight);
+        let size = self.normalized_size;
+        let forward = oracle::forward(size, x, weight.as_deref(), self.eps.into());
+        Forward {
+            y: forward.y,
+            mean: vec![0.0; forward.inv_rms.len()],
+            inv_std: forward.inv_rms,
+        }
+    }
+
+    fn gradients_of(&self, _: Shape, x: &[f64], dy: &[f64], weight: Option<&[f64]>) -> Gradients {
+        let weight = self.multiplier(weight);
+        let size = self.normalized_size;
+        let gradients = oracle::backward(size, x, dy, weight.as_deref(), self.eps.into());
+        Gradients {
+            dx: gradients.dx,
+            dweight: gradients.dweight,
+            dbias: Vec::new(),
+        }
+    }
+}
+
+/// Every shape in both layouts, and one in `one_in` of the ways to solve a problem on them.
+pub fn cases(one_in: u64) -> Vec<SampleCase<RmsNormConfig>> {
+    let configs = |shape: Shape| {
+        let config = RmsNormConfig::of_shape(shape);
+        [
+            config,
+            config.unit_offset(true),
+            config.weight(false).eps(1e-3),
+        ]
+    };
+    sample::cases(shapes(&EXTENTS), configs, one_in)
+}
+
+#[test]
+fn a_line_reads_back() {
+    for case in cases(24) {
+        let line: Line = case.to_string().parse().unwrap();
+        assert_eq!(line, case.line);
+    }
+    for line in [
+        "rms n2c4l5 train",
+        "rms n2c4l5 no-bias",
+        "rms n2c4l5 forward in-place",
+    ] {
+        assert!(line.parse::<Line>().is_err(), "{line}");
+    }
+}
