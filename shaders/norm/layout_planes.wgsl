@@ -27,7 +27,8 @@ fn lane_range(work: u32, lane: u32) -> LaneRange {
     range.unit = range.unit * WIDTH + range.column;
     // A plane has whole parameters.
     let plane_parameters = params.geometry.plane / params.geometry.parameter_plane;
-    range.parameter = range.unit * plane_parameters % params.geometry.parameters;
+    let parameter_unit = range.unit / params.geometry.parameter_units;
+    range.parameter = parameter_unit * plane_parameters % params.geometry.parameters;
     if !has_values(range, 0u) {
         range.end = 0u;
     }

@@ -189,7 +189,7 @@ pub fn backward(
         frozen && !adds && (dx != Some(Destination::InPlace) || !planner.partition.masked);
     let alone = sums && !frozen && !adds && !planner.is_empty();
     let mut dispatches = Vec::new();
-    match (dx, planner.strategy(2)?) {
+    match (dx, planner.strategy(2, 0)?) {
         (Some(dx), Strategy::Resident) if alone && planner.epilogue.masks() => {
             dispatches.push(backward_resident::dispatch(&planner, dx));
         }

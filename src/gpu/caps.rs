@@ -42,7 +42,7 @@ impl Caps {
     /// One more than the largest binding number of a kernel.
     pub const BINDINGS: u32 = 16;
     /// The largest uniform of a kernel, in bytes.
-    pub const UNIFORM_BYTES: u32 = 160;
+    pub const UNIFORM_BYTES: u32 = 176;
     /// Workgroup memory of the largest kernel, in bytes: 256 partial moments of 64 bytes.
     pub const WORKGROUP_MEMORY: u32 = 16384;
 

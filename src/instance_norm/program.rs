@@ -81,7 +81,7 @@ pub fn backward(
     if grads || coupled || adds {
         planner.reserve_head(planner.partition.statistics(), SUMS_FLOATS);
     }
-    match (dx, planner.strategy(2)?) {
+    match (dx, planner.strategy(2, 0)?) {
         (Some(dx), Strategy::Resident) if coupled && !adds && planner.epilogue.masks() => {
             dispatches.push(backward_resident::dispatch(&planner, dx));
         }

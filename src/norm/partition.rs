@@ -77,6 +77,10 @@ pub struct Geometry {
     pub parameter_plane: u32,
     pub inverse_parameter_plane: f32,
     pub saved_statistics: u32,
+    pub parameter_units: u32,
+    pub share: u32,
+    pub padding: u32,
+    pub padding_2: u32,
 }
 
 impl Geometry {
@@ -553,6 +557,7 @@ impl Partition {
             parameter_plane: self.parameter_plane,
             inverse_parameter_plane: 1.0 / self.parameter_plane as f32,
             saved_statistics: self.statistics(),
+            parameter_units: 1,
             ..Geometry::default()
         }
     }

@@ -37,6 +37,13 @@ pub struct Decisions<S> {
     pub tuning: Tuning,
 }
 
+/// As many workgroups keep a device busy.
+const FEW_GROUPS: u32 = 256;
+
+/// Units that one workgroup takes one after the other, if there are enough. What it leaves is then a fraction of what it
+/// reads.
+const ROWS_TO_SHARE: u32 = 16;
+
 /// Dispatches in order.
 type Dispatches<S> = Vec<Dispatch<Params<S>>>;
 
@@ -150,9 +157,9 @@ impl<'a, S: Settings> Planner<'a, S> {
         self.partition.elements == 0
     }
 
-    /// The strategy of a pass that reads `tensors` tensors.
-    pub fn strategy(&self, tensors: u32) -> Result<Strategy, PlanError> {
-        let held = tensors * 4 * self.problem.dtype.bytes() as u32;
+    /// The strategy of a pass that reads `tensors` tensors, and keeps `sums` vectors of f32 for each vector of them.
+    pub fn strategy(&self, tensors: u32, sums: u32) -> Result<Strategy, PlanError> {
+        let held = tensors * 4 * self.problem.dtype.bytes() as u32 + sums * 16;
         let windows = self.windows.len();
         self.tuning.strategy_for(
             self.problem.shape,
@@ -172,6 +179,31 @@ impl<'a, S: Settings> Planner<'a, S> {
     /// The parameters of a kernel in which one workgroup holds a whole unit in registers, which are for one column.
     pub fn resident(&self) -> Params<S> {
         self.over(self.partition.single_columns(self.tile))
+    }
+
+    /// The parameters of a kernel in which a workgroup takes several units, one after the other, and leaves an entry of
+    /// `floats` floats for each value of WIDTH rows; and those of the kernel that combines them by parameter.
+    pub fn rows_at_once(&mut self, floats: u64) -> Result<(Params<S>, Params<S>), PlanError> {
+        let mut rows = self.resident();
+        let Geometry { units, width, .. } = rows.geometry;
+        // Few workgroups leave little to combine, and many keep the device busy.
+        let few = (units / FEW_GROUPS).min(ROWS_TO_SHARE);
+        let share = few.max(units.div_ceil(wanted_groups(self.caps))).max(1);
+        rows.geometry.share = share;
+        let chunks = units.div_ceil(share) * width;
+        rows.reduction.chunk_stride = self.partition.parameters;
+        let entries = u64::from(chunks) * u64::from(self.partition.parameters);
+        self.scratch = self.scratch.max(entries * floats);
+        let mut columns = self.combination(chunks.into(), self.partition.parameters)?;
+        // A chunk has an entry for each parameter.
+        columns.geometry.channels = self.partition.parameters;
+        columns.reduction = Reduction {
+            chunks,
+            plane: 1,
+            periods: 1,
+            ..rows.reduction
+        };
+        Ok((rows, columns))
     }
 
     /// The parameters of a kernel that takes the tensor window by window, on as many workgroups as pay.

@@ -6,7 +6,7 @@ use crate::gpu::compose::{Source, sources};
 pub const SOURCES: &[Source] = sources!("norm":
     accumulate_moments, accumulate_sums, add_sums, affine, apply,
     backward_apply, backward_coefficients, backward_frozen, backward_normalize, backward_reread,
-    backward_resident, backward_stats, block_reduce,
+    backward_resident, backward_rows, backward_stats, block_reduce,
     coefficients, combine_chunks, combine_groups, combine_parts, combine_units,
     dx_in_place, dx_out_of_place,
     element_bf16, element_f16, element_f32, element_f32_wide,

@@ -2,8 +2,10 @@
 
 use super::field::SAVED;
 use super::kernels::backward_normalize::Means;
-use super::kernels::finalize::Finalized;
-use super::kernels::{SUMS_FLOATS, backward_reread, backward_resident, backward_stats};
+use super::kernels::finalize::{Combine, Finalized};
+use super::kernels::{
+    SUMS_FLOATS, backward_reread, backward_resident, backward_rows, backward_stats, finalize,
+};
 use super::options::Epilogue;
 use super::partition::{self, Over};
 use super::passes;
@@ -119,20 +121,34 @@ impl Trailing {
         let coupled = dx.is_some() && !rows.is_empty();
 
         let mut dispatches = Vec::new();
+        let fused = grads && coupled && !adds && self.epilogue.masks();
+        // One kernel for all gradients keeps two sums for each vector.
+        let strategy = rows.strategy(2, if fused { 2 } else { 0 })?;
+        let fused = fused && strategy == Strategy::Resident;
         // The first kernel writes the gradient of the residual, too.
-        let mut again = false;
-        if grads || (adds && !coupled) {
+        if !fused && (grads || (adds && !coupled)) {
             let result = grads.then_some(Finalized::ParameterGradients);
             dispatches.extend(passes::sums(
                 &mut columns,
                 backward_stats::dispatch,
                 result,
             )?);
-            again = true;
+            rows.follows = true;
         }
         if let Some(dx) = dx.filter(|_| coupled) {
-            rows.follows = again;
-            match rows.strategy(2)? {
+            match strategy {
+                Strategy::Resident if fused => {
+                    passes::set_parameter_gradients(&mut rows, parameters);
+                    let (params, columns) = rows.rows_at_once(SUMS_FLOATS)?;
+                    dispatches.push(backward_rows::dispatch(&rows, dx, params));
+                    let gradients = Finalized::ParameterGradients;
+                    dispatches.push(finalize::dispatch(
+                        &rows,
+                        Combine::Chunks,
+                        gradients,
+                        columns,
+                    ));
+                }
                 Strategy::Resident if !adds && self.epilogue.masks() => {
                     dispatches.push(backward_resident::dispatch(&rows, dx));
                 }

@@ -23,11 +23,17 @@ const EXTENTS: [&str; 18] = [
     "n2c12h3w4",
     "n3c6h3w3",
     "n2c300l2",
-    "n130c8",
+    "n300c8",
     "n17c20",
     "n4c4l1",
     "n3c36l5",
     "n2c2080",
+];
+
+/// Workgroups that take several rows, one after the other.
+const LONG: [&str; 2] = [
+    "layer n1040c132 nc f32 backward resident 32x32 gpu",
+    "layer n1040c132 nc f16 relu backward in-place resident 32x32 gpu",
 ];
 
 impl Oracle for LayerNormConfig {
@@ -71,7 +77,11 @@ pub fn cases(one_in: u64) -> Vec<SampleCase<LayerNormConfig>> {
             config.affine(false),
         ]
     };
-    sample::cases(shapes(&EXTENTS), configs, one_in)
+    let mut cases = sample::cases(shapes(&EXTENTS), configs, one_in);
+    if !sample::alone() {
+        cases.extend(LONG.map(|line| line.parse::<SampleCase<_>>().expect("a line")));
+    }
+    cases
 }
 
 #[test]

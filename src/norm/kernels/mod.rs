@@ -5,6 +5,7 @@ pub mod backward_frozen;
 pub mod backward_normalize;
 pub mod backward_reread;
 pub mod backward_resident;
+pub mod backward_rows;
 pub mod backward_stats;
 pub mod finalize;
 pub mod forward_reread;

@@ -25,6 +25,7 @@ fn twin<S: Settings>(name: &str) -> fn(&mut Run<'_, S>) {
         "forward_reread" => kernels::forward_reread::twin,
         "forward_resident" => kernels::forward_resident::twin,
         "backward_frozen" => kernels::backward_frozen::twin,
+        "backward_rows" => kernels::backward_rows::twin,
         "backward_stats" => kernels::backward_stats::twin,
         "backward_normalize" => kernels::backward_normalize::twin,
         "backward_reread" => kernels::backward_reread::twin,

@@ -178,7 +178,8 @@ pub fn check_layout<C: Case>(cases: &[C], settings: &[&str]) {
         members(&module, "Geometry"),
         host!(Geometry: channels, elements, units, chunk, team_items, item_begin, item_end, width, team_rows, span,
             step_samples, step_offset, plane, vector_begin, vector_end, columns, outer_units, outer_values,
-            outer_items, statistics, parameters, parameter_plane, inverse_parameter_plane, saved_statistics)
+            outer_items, statistics, parameters, parameter_plane, inverse_parameter_plane, saved_statistics,
+            parameter_units, share, padding, padding_2)
     );
     assert_eq!(
         members(&module, "Reduction"),
