@@ -1,17 +1,18 @@
 //! The oracles give what torch gives in float64, for every option and every corner in the fixtures.
 //! The scripts in `tests/fixtures` made them.
 
-use std::collections::BTreeSet;
+mod sample_norms;
+
 use std::fmt::Debug;
 
-use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 use wgpu_norm::Shape;
 use wgpu_norm::reference::batch_norm::{self as oracle, Running};
 use wgpu_norm::reference::compare::{Bound, within};
 use wgpu_norm::reference::instance_norm;
+
+use crate::common::fixtures::{Fixtures, draw};
 
 /// A case of `make.py`; torch computed with one layer over `steps` batches.
 #[derive(Debug, Deserialize)]
@@ -29,19 +30,6 @@ struct Case {
     constant: bool,
 }
 
-/// The generator of `fixtures/make.py`, whose seeding differs from `reference::noise`.
-fn draw(seed: u64, count: usize) -> Vec<f64> {
-    let mut state = seed;
-    std::iter::repeat_with(|| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f64 / f64::from(1 << 23) - 1.0
-    })
-    .take(count)
-    .collect()
-}
-
 /// A case of `instance_norm.py`.
 #[derive(Debug, Deserialize)]
 struct InstanceCase {
@@ -54,30 +42,20 @@ struct InstanceCase {
     constant: bool,
 }
 
-/// The tensors of one case, with a note of those that were asked for.
+/// The tensors of one case.
 struct Tensors<'a> {
-    all: &'a SafeTensors<'a>,
+    fixtures: &'a Fixtures,
     index: usize,
-    used: &'a mut BTreeSet<String>,
 }
 
 impl Tensors<'_> {
-    fn words(&mut self, name: &str) -> Vec<[u8; 8]> {
-        let name = format!("{}.{name}", self.index);
-        let tensor = self
-            .all
-            .tensor(&name)
-            .unwrap_or_else(|_| panic!("no tensor {name}"));
-        self.used.insert(name);
-        let words = tensor.data().chunks(8);
-        words
-            .map(|word| word.try_into().expect("8 bytes"))
-            .collect()
+    fn words(&self, name: &str) -> Vec<[u8; 8]> {
+        self.fixtures.words(&format!("{}.{name}", self.index))
     }
 
     /// `terms` is the size of what is added up, beside that of a result: both sides round differently, by about an
     /// f64's epsilon of their largest term.
-    fn check(&mut self, name: &str, actual: &[f64], terms: f64, case: &dyn Debug) {
+    fn check(&self, name: &str, actual: &[f64], terms: f64, case: &dyn Debug) {
         let words = self.words(name).into_iter();
         let expected: Vec<f64> = words.map(f64::from_le_bytes).collect();
         let bound = Bound::new(1e-12, 1e-13 * terms);
@@ -96,39 +74,22 @@ fn terms(name: &str, mean: f64, scale: f64, constant: bool) -> f64 {
         }
 }
 
-/// Reads a file of fixtures, which its script must have made as it is now, and checks each of its cases.
+/// Checks each case of a file.
 fn each<C: DeserializeOwned>(
-    fixtures: &[u8],
+    file: &'static [u8],
     script: &[u8],
     least: usize,
-    check: fn(&mut Tensors<'_>, &C),
+    check: fn(&Tensors<'_>, &C),
 ) {
-    let (_, header) = SafeTensors::read_metadata(fixtures).expect("a safetensors file");
-    let metadata = header.metadata().as_ref().expect("metadata");
-    let hash: String = Sha256::digest(script)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    assert_eq!(
-        metadata["script"], hash,
-        "the script has changed: run it again"
-    );
-    let torch = &metadata["torch"];
+    let fixtures = Fixtures::new(file, script);
+    let torch = fixtures.text("torch");
     assert!(torch.starts_with("2."), "torch {torch}");
-    let cases: Vec<C> = serde_json::from_str(&metadata["cases"]).expect("the cases");
-    let all = SafeTensors::deserialize(fixtures).expect("tensors");
-
-    let mut used = BTreeSet::new();
+    let cases: Vec<C> = fixtures.json("cases");
     for (index, case) in cases.iter().enumerate() {
-        let mut tensors = Tensors {
-            all: &all,
-            index,
-            used: &mut used,
-        };
-        check(&mut tensors, case);
+        let fixtures = &fixtures;
+        check(&Tensors { fixtures, index }, case);
     }
-    let names: BTreeSet<String> = all.names().into_iter().map(ToString::to_string).collect();
-    assert_eq!(used, names, "every tensor is looked at");
+    fixtures.check_all_used();
     assert!(cases.len() >= least, "{} cases", cases.len());
 }
 
@@ -145,7 +106,7 @@ fn instance_norm_agrees_with_torch() {
     each(fixtures, script, 90, check_instance);
 }
 
-fn check_instance(tensors: &mut Tensors<'_>, case: &InstanceCase) {
+fn check_instance(tensors: &Tensors<'_>, case: &InstanceCase) {
     let shape: Shape = case.line.parse().expect("a problem line");
     let (channels, count) = (shape.channels(), shape.elements().expect("a small shape"));
     let seed = 8 * tensors.index as u64;
@@ -177,7 +138,7 @@ fn check_instance(tensors: &mut Tensors<'_>, case: &InstanceCase) {
     }
 }
 
-fn check(tensors: &mut Tensors<'_>, case: &Case) {
+fn check(tensors: &Tensors<'_>, case: &Case) {
     let shape: Shape = case.line.parse().expect("a problem line");
     let (channels, count) = (shape.channels(), shape.elements().expect("a small shape"));
     let seed = 8 * tensors.index as u64;
@@ -225,7 +186,7 @@ fn check(tensors: &mut Tensors<'_>, case: &Case) {
             oracle::backward(shape, &x, &dy, weight, case.eps),
         )
     };
-    let mut check = |name: &str, actual: &[f64]| {
+    let check = |name: &str, actual: &[f64]| {
         let terms = terms(name, case.mean, case.scale, case.constant);
         tensors.check(name, actual, terms, case);
     };

@@ -36,8 +36,8 @@ pub struct Gradients {
     pub dbias: Vec<f64>,
 }
 
-/// Normalizes each group by its own statistics, then multiplies by the weight and adds the bias of each value's channel.
-/// `weight` is 1 and `bias` 0 if absent. `inv_std` is 0 for a constant group without eps.
+/// Normalizes each group by its own statistics, then multiplies by the weight and adds the bias of each value's
+/// channel. `weight` is 1 and `bias` 0 if absent. `inv_std` is 0 for a constant group without eps.
 pub fn forward(
     shape: Shape,
     groups: usize,

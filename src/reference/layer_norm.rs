@@ -1,8 +1,8 @@
 //! The oracle of layer normalization: the paper's formulas, row by row in f64.
 //!
 //! A row is `size` neighbouring values; its statistics are its own. Forward: Ba, Kiros and Hinton, *Layer
-//! Normalization*, 2016, equations 3 and 4, with eps under the root as in torch's `LayerNorm`. Backward: the derivatives
-//! of these equations, through the Jacobian of the normalized row.
+//! Normalization*, 2016, equations 3 and 4, with eps under the root as in torch's `LayerNorm`. Backward: the
+//! derivatives of these equations, through the Jacobian of the normalized row.
 //!
 //! Parameters have `size` values. The functions panic for a size of zero, values that are not whole rows, and
 //! parameters that are too short.

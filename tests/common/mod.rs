@@ -1,5 +1,7 @@
 //! What tests of the public interface share.
 
+pub mod fixtures;
+
 use wgpu::BufferUsages;
 use wgpu::util::{BufferInitDescriptor, DeviceExt};
 use wgpu_norm::{Gpu, GpuOptions, Shape, reference};
