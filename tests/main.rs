@@ -17,6 +17,7 @@ mod outliers;
 mod pieces;
 mod plans;
 mod state;
+mod suites;
 mod tuner;
 mod two_norms;
 mod words;

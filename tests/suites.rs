@@ -1,0 +1,183 @@
+//! The suites of others: ONNX's node tests, and the samples with which torch tests its own norms. Their files are in
+//! `tests/fixtures`.
+//!
+//! Every case runs against the oracles in f64, and against the layer on the device where there is one. The numbers of
+//! cases are exact: a case that is not run any more turns a test red.
+
+mod case;
+mod device;
+mod onnx;
+mod oracle;
+mod torch;
+
+use std::collections::BTreeMap;
+
+use wgpu_norm::{BatchNormConfig, Error, Shape};
+
+use crate::common::{gpu, noise};
+use case::{Case, Norm, check, f32_bound};
+
+/// All cases, in the files' order.
+fn cases() -> Vec<Case> {
+    [onnx::cases(), torch::cases()].concat()
+}
+
+/// The cases of each suite and norm: those that run, and all.
+const COUNTS: &[(&str, &str, usize, usize)] = &[
+    ("ModuleInfo", "BatchNorm", 44, 44),
+    ("ModuleInfo", "GroupNorm", 10, 10),
+    ("ModuleInfo", "InstanceNorm", 18, 24),
+    ("ModuleInfo", "LayerNorm", 7, 7),
+    ("ModuleInfo", "RMSNorm", 6, 6),
+    ("ONNX", "BatchNorm", 4, 4),
+    ("ONNX", "GroupNorm", 2, 2),
+    ("ONNX", "InstanceNorm", 2, 2),
+    ("ONNX", "LayerNorm", 19, 19),
+    ("ONNX", "RMSNorm", 19, 19),
+    ("OpInfo", "BatchNorm", 9, 12),
+    ("OpInfo", "GroupNorm", 21, 25),
+    ("OpInfo", "InstanceNorm", 9, 9),
+    ("OpInfo", "LayerNorm", 5, 6),
+    ("OpInfo", "RMSNorm", 5, 6),
+];
+
+/// The cases that the library cannot express, under the reason.
+const LEFT_OUT: &[(&str, &[&str])] = &[
+    (
+        "InstanceNorm has no running statistics",
+        &[
+            "InstanceNorm1d_tracking_stats_eval",
+            "InstanceNorm1d_no_batch_dim_eval",
+            "InstanceNorm2d_tracking_stats_eval",
+            "InstanceNorm2d_no_batch_dim_eval",
+            "InstanceNorm3d_tracking_stats_eval",
+            "InstanceNorm3d_no_batch_dim_eval",
+        ],
+    ),
+    (
+        "eps is not positive",
+        &[
+            "group_norm_4",
+            "group_norm_5",
+            "group_norm_6",
+            "group_norm_7",
+            "layer_norm_1",
+            "rms_norm_1",
+        ],
+    ),
+    ("momentum is no share", &["batch_norm_5"]),
+    ("no channels", &["batch_norm_3", "batch_norm_4"]),
+];
+
+/// Runs `test` over the cases of some norms that the library can express. Returns their number.
+fn run(norms: &[&str], mut test: impl FnMut(&Case)) -> usize {
+    let mut tested = 0;
+    for case in cases() {
+        if case.obstacle().is_none() && norms.contains(&case.norm.name()) {
+            test(&case);
+            tested += 1;
+        }
+    }
+    tested
+}
+
+#[test]
+fn every_case_is_counted() {
+    let cases = cases();
+    let (mut counts, mut left_out) = (BTreeMap::new(), BTreeMap::<_, Vec<&str>>::new());
+    for case in &cases {
+        let (run, all) = counts
+            .entry((case.suite, case.norm.name()))
+            .or_insert((0, 0));
+        *all += 1;
+        match case.obstacle() {
+            Some(obstacle) => left_out.entry(obstacle).or_default().push(&case.name),
+            None => *run += 1,
+        }
+    }
+    let counts = counts.into_iter();
+    let counts: Vec<_> = counts
+        .map(|((suite, norm), (run, all))| (suite, norm, run, all))
+        .collect();
+    assert_eq!(counts, COUNTS);
+    let left_out: Vec<_> = left_out
+        .iter()
+        .map(|(why, names)| (*why, &names[..]))
+        .collect();
+    assert_eq!(left_out, LEFT_OUT);
+}
+
+#[test]
+fn the_oracles_agree_with_every_suite() {
+    let tested = run(Norm::NAMES, |case| {
+        check(case, &oracle::compute(case), &[], |_| case.bound);
+    });
+    assert_eq!(tested, 180);
+}
+
+/// The layers that there are. Their statistics are not for reading.
+#[test]
+fn the_layers_agree_with_every_suite() {
+    let gpu = gpu();
+    let tested = run(device::NORMS, |case| {
+        let actual = device::compute(&gpu, case);
+        check(case, &actual, &["mean", "inv_std"], f32_bound);
+    });
+    assert_eq!(tested, 86);
+}
+
+/// The calls that torch refuses, by norm.
+const ERRORS: &[(&str, usize)] = &[
+    ("batch_norm", 6),
+    ("group_norm", 6),
+    ("layer_norm", 4),
+    ("rms_norm", 3),
+];
+
+/// By the layers that there are.
+#[test]
+fn what_torch_refuses_is_refused() {
+    let gpu = gpu();
+    let mut counts: BTreeMap<_, usize> = BTreeMap::new();
+    for error in torch::errors() {
+        *counts.entry(error.norm.clone()).or_default() += 1;
+        if error.norm != "batch_norm" {
+            continue;
+        }
+        let dims = error.shape.as_deref().expect("a shape");
+        let shape = Shape::from_dims(dims, wgpu_norm::Layout::ChannelsFirst).unwrap();
+        let eps = error.arguments["eps"].as_f64().expect("an eps") as f32;
+        let refused = || -> Result<(), Error> {
+            let x = gpu.tensor(shape, &noise(1, shape.elements().unwrap()))?;
+            let mut norm = BatchNormConfig::new(10).eps(eps).build(&gpu)?;
+            norm.train(&x).map(drop)
+        };
+        let message = refused().expect_err(&error.error).to_string();
+        assert!(
+            error.error.contains("eps must be positive"),
+            "{}",
+            error.error
+        );
+        assert!(message.starts_with("eps:"), "{message}");
+    }
+    let counts: Vec<_> = counts
+        .iter()
+        .map(|(norm, count)| (norm.as_str(), *count))
+        .collect();
+    assert_eq!(counts, ERRORS);
+}
+
+/// Of the cases that are left out, those of BatchNorm can be asked for.
+#[test]
+fn cases_that_are_left_out_are_refused() {
+    let gpu = gpu();
+    let mut asked = 0;
+    for case in cases() {
+        if case.norm.name() == "BatchNorm" && case.obstacle().is_some() {
+            let built = device::batch_norm_config(&case).build(&gpu);
+            assert!(matches!(built, Err(Error::Plan(_))), "{}", case.name);
+            asked += 1;
+        }
+    }
+    assert_eq!(asked, 3);
+}
