@@ -36,7 +36,8 @@ check:
 	cargo fmt --check
 	cargo clippy --locked --lib -- -D warnings
 	WGPU_ADAPTER_NAME="no device" cargo test --locked --lib -- $(addprefix --skip ,$(ON_A_DEVICE))
-	WGPU_ADAPTER_NAME="no device" cargo test --locked --test public -- layering modules oracle_against_torch words
+	WGPU_ADAPTER_NAME="no device" cargo test --locked --test public -- layering modules oracle_against_torch words \
+		suites::every_case suites::the_oracles
 
 bench: driver
 	cargo bench --locked
