@@ -1,19 +1,39 @@
 //! What the layers compute for a case.
 
-use wgpu_norm::batch_norm::Gradients;
-use wgpu_norm::{BatchNormConfig, Gpu, InstanceNormConfig, Tensor};
+use wgpu_norm::group_norm::{ForwardBuffers, ForwardPlan, Gradients, Layer};
+use wgpu_norm::{
+    BatchNormConfig, Error, Gpu, GroupNormConfig, InstanceNormConfig, LayerNormConfig, Layout,
+    RmsNormConfig, SampleNorm, Shape, Tensor,
+};
 
 use super::case::{Case, Norm, Values};
-use crate::common::wide;
-
-/// The norms that have a layer here.
-pub const NORMS: &[&str] = &["BatchNorm", "InstanceNorm"];
+use super::torch::ErrorInput;
+use crate::common::{blank, download, noise, wide};
 
 pub fn compute(gpu: &Gpu, case: &Case) -> Values {
+    let (channels, eps) = (case.shape.channels(), case.eps as f32);
+    let (weight, bias) = (case.weight.is_some(), case.bias.is_some());
     match case.norm {
         Norm::Batch { training, .. } => batch(gpu, case, training),
-        Norm::Instance => instance(gpu, case),
-        norm => panic!("{} has no layer", norm.name()),
+        Norm::Instance => {
+            let config = InstanceNormConfig::new(channels).eps(eps);
+            let config = config.weight(weight).bias(bias);
+            sample(gpu, case, &config, config.build(gpu).unwrap())
+        }
+        Norm::Group { groups } => {
+            let config = GroupNormConfig::new(groups, channels).eps(eps);
+            let config = config.weight(weight).bias(bias);
+            sample(gpu, case, &config, config.build(gpu).unwrap())
+        }
+        Norm::Layer => {
+            let config = LayerNormConfig::new(channels).eps(eps);
+            let config = config.weight(weight).bias(bias);
+            sample(gpu, case, &config, config.build(gpu).unwrap())
+        }
+        Norm::Rms => {
+            let config = RmsNormConfig::new(channels).eps(eps).weight(weight);
+            sample(gpu, case, &config, config.build(gpu).unwrap())
+        }
     }
 }
 
@@ -78,12 +98,8 @@ fn batch(gpu: &Gpu, case: &Case, training: bool) -> Values {
     values
 }
 
-fn instance(gpu: &Gpu, case: &Case) -> Values {
-    let config = InstanceNormConfig::new(case.shape.channels())
-        .eps(case.eps as f32)
-        .weight(case.weight.is_some())
-        .bias(case.bias.is_some());
-    let mut norm = config.build(gpu).unwrap();
+/// A norm whose statistics come from each sample alone.
+fn sample<C: SampleNorm>(gpu: &Gpu, case: &Case, config: &C, mut norm: Layer<C>) -> Values {
     if let Some(weight) = case.weight() {
         norm.set_weight(&narrow(weight)).unwrap();
     }
@@ -96,5 +112,82 @@ fn instance(gpu: &Gpu, case: &Case) -> Values {
     if let Some(dy) = dy(gpu, case) {
         insert(&mut values, &norm.backward(saved, &dy).unwrap());
     }
+    if case.expected.contains_key("mean") || case.expected.contains_key("inv_std") {
+        values.extend(statistics(gpu, config, &norm, &x));
+    }
     values
+}
+
+/// The statistics that a plan saves.
+fn statistics<C: SampleNorm>(gpu: &Gpu, config: &C, norm: &Layer<C>, x: &Tensor) -> Values {
+    let plan = ForwardPlan::new(gpu.kernels(), x.shape(), config).unwrap();
+    let [y, saved, scratch] = [
+        plan.activation_bytes(),
+        plan.saved_bytes(),
+        plan.scratch_bytes(),
+    ]
+    .map(|bytes| blank(gpu, bytes));
+    let buffers = ForwardBuffers::new(x.buffer().slice(..), y.slice(..), saved.slice(..))
+        .affine(norm.affine_buffer().map(|buffer| buffer.slice(..)))
+        .scratch(scratch.slice(..));
+    let step = plan.bind(&buffers).unwrap();
+    let mut encoder = gpu.device().create_command_encoder(&Default::default());
+    step.encode(&mut encoder);
+    gpu.queue().submit([encoder.finish()]);
+    let count = plan.saved_bytes() as usize / 12;
+    let rows = wide(&download(gpu, &saved, 3 * count));
+    let mean = rows[..count].iter().zip(&rows[2 * count..]);
+    Values::from([
+        ("mean", mean.map(|(mean, low)| mean + low).collect()),
+        ("inv_std", rows[count..2 * count].to_vec()),
+    ])
+}
+
+/// A call that torch refuses.
+pub fn attempt(gpu: &Gpu, error: &ErrorInput) -> Result<(), Error> {
+    let number = |name: &str| error.arguments[name].as_u64().map(|n| n as usize);
+    let parameter = |name: &str| {
+        let dims = error.arguments[name]["tensor"].as_array()?;
+        let extents = dims.iter().map(|n| n.as_u64().expect("an extent") as usize);
+        Some(vec![1.0; extents.product()])
+    };
+    let size = || -> usize {
+        let dims = error.arguments["normalized_shape"].as_array();
+        let dims = dims.expect("a shape").iter();
+        dims.map(|n| n.as_u64().expect("an extent") as usize)
+            .product()
+    };
+    let x = || -> Result<Tensor, Error> {
+        let dims = error.shape.as_deref().expect("a shape");
+        let shape = Shape::from_dims(dims, Layout::ChannelsFirst)?;
+        let count = shape.elements().expect("a small shape");
+        gpu.tensor(shape, &noise(1, count))
+    };
+    match error.norm.as_str() {
+        "batch_norm" => {
+            let eps = error.arguments["eps"].as_f64().expect("an eps") as f32;
+            let config = BatchNormConfig::new(number("num_features").expect("a number"));
+            config.eps(eps).build(gpu)?.train(&x()?).map(drop)
+        }
+        "group_norm" => {
+            let groups = number("num_groups").expect("a number");
+            let x = error.shape.is_some().then(x).transpose()?;
+            let channels = x.as_ref().map(|x| x.shape().channels());
+            let channels = channels.or_else(|| number("num_channels"));
+            let norm = GroupNormConfig::new(groups, channels.expect("a number")).build(gpu)?;
+            x.map_or(Ok(()), |x| norm.train(&x).map(drop))
+        }
+        "layer_norm" => {
+            let mut norm = LayerNormConfig::new(size()).build(gpu)?;
+            parameter("weight").map_or(Ok(()), |values| norm.set_weight(&values))?;
+            parameter("bias").map_or(Ok(()), |values| norm.set_bias(&values))?;
+            norm.train(&x()?).map(drop)
+        }
+        "rms_norm" => {
+            let mut norm = RmsNormConfig::new(size()).build(gpu)?;
+            parameter("weight").map_or(Ok(()), |values| norm.set_weight(&values))?;
+            norm.train(&x()?).map(drop)
+        }
+        norm => panic!("{norm}"),
+    }
 }
