@@ -16,7 +16,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "lane_range": "min(\n            team_begin + params.geometry.team_items," => "min(\n            team_begin + params.geometry.team_items - params.geometry.team_rows,", "the last items of a team are skipped";
     "lane_range": "row / params.geometry.team_rows * params.geometry.team_items" => "0u", "all teams walk the first one's items";
     "lane_range": "team_rows - 1u" => "0u", "the last vector is not held", "n2c300h4w4 nchw f32 backward resident 8x8x2";
-    "layout_planes": "(element >= vec4(begin)) & " => "", "the plane before is counted in";
+    "layout_planes": "        begun & " => "        ", "the plane before is counted in";
     "layout_planes": "(element < vec4(end)) & " => "", "the plane after is counted in";
     "layout_planes": "        element >= vec4(end)," => "        vec4(false),", "a shared vector is all one channel's";
     "layout_planes": "bound && element.x >= begin" => "bound", "a shared vector has two owners";
@@ -32,7 +32,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "layout_columns": "COLUMNS == 1u || has_values(range, j)" => "true", "columns beyond the row are the next row's", "n2c300h4w4 nhwc f32 backward reread 8x8x2";
     "forward_resident": "let offset = sum / some" => "let offset = sum", "a sum for a mean";
     "forward_resident": "squares += difference * difference" => "squares = difference * difference", "the last vector's deviation stands for all", "n5c1h9w8 nhwc f32 train resident 8x8x2";
-    "forward_resident": "decode(held[i]), own" => "decode(held[0]), own", "one vector is normalized again and again", "n5c1h9w8 nhwc f32 train resident 8x8x2";
+    "forward_resident": "decode(held[i]), coefficients_at" => "decode(held[0]), coefficients_at", "one vector is normalized again and again", "n5c1h9w8 nhwc f32 train resident 8x8x2";
     "backward_resident": "encode(gradient)" => "encode(value)", "x is held for dy";
     "own_unit_statistics": "write_statistics(index.w, total, statistics, 3u)" => "write_statistics(index.w, total, statistics, 2u)", "a channel gets its neighbour's statistics";
     "own_unit_gradients": "write_unit_gradients(index.w, total, 3u)" => "write_unit_gradients(index.w, total, 2u)", "a channel gets its neighbour's gradients";
@@ -48,7 +48,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "accumulate_sums": "with_sums(sums[j], (*totals)[j])" => "with_sums(no_sums(), (*totals)[j])", "the last block stands for all", "n32c64h8w8 nhwc f32 backward reread 8x8x2";
     "accumulate_sums": "sums_at(p1, (*own)[0])" => "sums_at(p0, (*own)[0])", "every second vector is taken twice";
     "accumulate_sums": "select(vec4(0.0), gradient, at.inside)" => "gradient", "masked gradients count";
-    "apply": "apply_at(v1, x1, (*own)[0])" => "apply_at(v1, x0, (*own)[0])", "every fourth vector is written from the one before";
+    "apply": "apply_at(p1, x1, (*own)[0])" => "apply_at(p1, x0, (*own)[0])", "every fourth vector is written from the one before";
     "apply": "item + 3u * team_rows < range.end" => "item < range.end", "a team writes the next one's values", "n1c4l128 nlc bf16 apply in-place gpu binding=1024";
     "apply": "if at.owned {" => "if true {", "vectors are written by lanes that do not own them";
     "apply": "(*own)[j], next, at.next" => "(*own)[0], next, at.next", "a lane's columns are all normalized as the first";
@@ -89,7 +89,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "settle": "select(squares - correction, squares, infinite(squares))" => "squares", "the mean's share of the squares stays";
     "mean": "total.offset - (nearest - total.pivot)" => "vec4(0.0)", "the rest of the mean is lost";
     "stored_running": "inverse_std(running_row(1u, index))" => "running_row(1u, index)", "variance for deviation";
-    "stored_saved": "row * params.geometry.statistics" => "row", "rows overlap";
+    "stored_saved": "row * params.geometry.saved_statistics" => "row", "rows overlap";
     "write_statistics": "max(total.count[c] - 1.0, 1.0)" => "total.count[c]", "biased for unbiased";
     "write_statistics": "saved[2u * count + index] = statistics.mean_low[c];" => "", "the rest of the mean is not saved";
     "running_moved": "channel], 0xfffffffeu) + 1u" => "channel], 3u) + 1u", "the counter stands still";
@@ -101,9 +101,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "coefficients": " * c.scale + c.bias" => " * c.scale", "no bias", "n9c12 nc f32 relu backward gpu binding=1024";
     "coefficients": "select(own.mean, next.mean, is_next)" => "own.mean", "the neighbour is normalized by the wrong mean", "n3c65h5w5 nchw f32 eval in-place resident 8x8x2";
     "coefficients": " - statistics.mean_low * scale" => "", "the rest of the mean is forgotten", "n1c8d3h4w4 ncdhw f32 train reread 64x32 gpu";
-    "coefficients": "statistics.inv_std * weights(parameter_index)" => "statistics.inv_std", "dx without weight";
+    "coefficients": "statistics.inv_std * weight;" => "statistics.inv_std;", "dx without weight";
     "backward_coefficients": " - x_hat * c.means.x_hat_g" => "", "dx is not orthogonal to x_hat";
-    "backward_coefficients": "(gradient - c.means.g)" => "gradient", "dx does not sum to zero";
+    "backward_coefficients": "g - select(vec4(0.0), c.means.g, vec4(CENTERED))" => "g", "dx does not sum to zero";
     "combine_chunks": "group += rows" => "group += 2u * rows", "half of the partial results are lost";
     "combine_chunks": "group / in_groups" => "0u", "the first chunk stands for all", "n3c2l32 nlc f32 backward-reduce split 8x8x2 binding=1024";
     "combine_chunks": "4u * group + steps" => "steps", "the first chunks stand for all";

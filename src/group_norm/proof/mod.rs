@@ -1,6 +1,7 @@
 //! GroupNorm's cases for the chain of trust.
 
 mod cases;
+mod mutants;
 
 use self::cases::cases;
 use super::program::NORM;

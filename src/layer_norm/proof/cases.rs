@@ -31,9 +31,10 @@ const EXTENTS: [&str; 18] = [
 ];
 
 /// Workgroups that take several rows, one after the other.
-const LONG: [&str; 2] = [
-    "layer n1040c132 nc f32 backward resident 32x32 gpu",
-    "layer n1040c132 nc f16 relu backward in-place resident 32x32 gpu",
+const LONG: [&str; 3] = [
+    "layer n1040c68 nc f32 backward resident 16x8 gpu",
+    "layer n600c132 nc f32 backward resident 16x8 gpu",
+    "layer n1040c68 nc f16 relu backward in-place resident 16x8 gpu",
 ];
 
 impl Oracle for LayerNormConfig {

@@ -112,7 +112,12 @@ where
             candidates.extend(indices.map(|&index| cases[index]));
         }
         let caught = candidates.iter().any(|case| {
-            case.program(kernels.caps()).is_some_and(|program| {
+            let program = case.program(kernels.caps());
+            assert!(
+                program.is_some() || mutant.lines.is_empty(),
+                "{case} does not exist"
+            );
+            program.is_some_and(|program| {
                 let program = Program {
                     sources: mutated(mutant, program.sources),
                     ..program

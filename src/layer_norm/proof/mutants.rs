@@ -1,0 +1,31 @@
+//! Changes to the shaders that only LayerNorm's cases can notice: those about rows, and about statistics that change along a
+//! lane's range.
+
+use super::cases::cases;
+use crate::norm::proof::mutants::{Mutant, every_mutant_is_caught, mutants};
+
+const MUTANTS: &[Mutant] = mutants! {
+    "backward_rows": "unit < end_unit; unit++" => "unit < end_unit; unit += 2u", "every second row is left out", "layer n1040c68 nc f32 backward resident 16x8 gpu";
+    "backward_rows": "first_unit + params.geometry.share, units" => "first_unit + 1u, units", "a workgroup takes one row", "layer n1040c68 nc f32 backward resident 16x8 gpu";
+    "backward_rows": "gradients[i] = combine(gradients[i], Partial(gradient, x_hat * gradient));" => "gradients[i] = Partial(gradient, x_hat * gradient);", "the last row's gradients for all", "layer n1040c68 nc f32 backward resident 16x8 gpu";
+    "backward_rows": "Partial(gradient, x_hat * gradient)" => "Partial(weighted(gradient, c), x_hat * gradient)", "dbias with the weight", "layer n3c768 nc f32 backward resident 256x4 gpu";
+    "backward_rows": "let g = weighted(gradient, c);" => "let g = gradient;", "means without the weight", "layer n3c768 nc f32 backward resident 256x4 gpu";
+    "backward_rows": "work * WIDTH + columns.column" => "work", "rows side by side overwrite each other's sums", "layer n1040c68 nc f32 backward resident 16x8 gpu";
+    "backward_rows": "columns.item + i * params.geometry.team_rows" => "columns.item + i", "columns of other lanes", "layer n1040c68 nc f32 backward resident 16x8 gpu";
+    "backward_rows": "Means(total.g * share, total.x_hat_g * share)" => "Means(total.x_hat_g * share, total.g * share)", "means exchanged", "layer n3c768 nc f32 backward resident 256x4 gpu";
+    "backward_rows": "scratch[at + 3u] = entries[3];" => "", "a column in four is not written", "layer n3c768 nc f32 backward resident 256x4 gpu";
+    "backward_rows": "held_g[i] = encode(gradient);" => "held_g[i] = held_x[i];", "x for the gradient", "layer n3c768 nc f32 backward resident 256x4 gpu";
+    "layout_columns": "cursor.item * rows + before" => "cursor.item * rows", "the first row's statistics for all of an item", "layer n9c31 nc f32 backward split gpu";
+    "layout_columns": "cursor.item * rows + before" => "cursor.item + before", "items of one row", "layer n9c31 nc f32 backward split gpu";
+    "layout_columns": "cursor.item + team_rows" => "cursor.item + 1u", "rows of other lanes", "layer n300c8 nc f32 backward reread 8x8";
+    "layout_columns": "let rows = 1u + u32(item >= 2u * row) + 2u * u32(item >= 4u * row);" => "let rows = 1u + u32(item >= 2u * row);", "four rows for two", "layer n9c31 nc f32 backward split gpu";
+    "backward_coefficients": "stored_statistics(at.varying_index)" => "stored_statistics(vec4(0u))", "the first row's statistics for all", "layer n40c64 nc f32 backward reread 64x32 gpu";
+    "backward_coefficients": "own.forward.scale, own.forward.bias);" => "own.forward.bias, own.forward.scale);", "weight and bias exchanged", "layer n40c64 nc f32 relu backward reread 64x32 gpu";
+    "backward_coefficients": "own.means, weights(at.varying_index));" => "own.means, vec4(1.0));", "rows without weights", "layer n40c64 nc f32 backward reread 64x32 gpu";
+};
+
+#[test]
+fn every_mutant_is_caught_by_a_case() {
+    every_mutant_is_caught(MUTANTS, &cases(24));
+    assert!(MUTANTS.len() >= 17, "{} mutants", MUTANTS.len());
+}

@@ -1,0 +1,19 @@
+//! Changes to the shaders that only RMSNorm's cases can notice.
+
+use super::cases::cases;
+use crate::norm::proof::mutants::{Mutant, every_mutant_is_caught, mutants};
+
+const MUTANTS: &[Mutant] = mutants! {
+    "write_statistics": "variance + mean.nearest * mean.nearest" => "variance", "the variance for the mean square", "rms n3c768 nc f32 forward split gpu";
+    "write_statistics": "return Statistics(vec4(0.0), vec4(0.0), inv_rms);" => "return Statistics(mean.nearest, mean.low, inv_rms);", "the mean is taken off", "rms n3c768 nc f32 forward split gpu";
+    "backward_coefficients": "select(vec4(0.0), c.means.g, vec4(CENTERED))" => "c.means.g", "the mean gradient is taken off", "rms n3c768 nc f32 backward split gpu";
+    "affine": "select(0.0, 1.0, UNIT_OFFSET)" => "0.0", "weights without 1", "rms n3c768 nc f32 forward unit-offset split gpu";
+    "affine": "vec4(affine[index.x], affine[index.y], affine[index.z], affine[index.w]) + offset" => "vec4(affine[index.x], affine[index.y], affine[index.z], affine[index.w]) + 2.0 * offset", "weights with 2", "rms n3c768 nc f32 backward unit-offset split gpu";
+    "layout_planes": "    if plane == 1u {\n        return value;\n    }" => "    if plane == 1u {\n        return value / 4u;\n    }", "one weight for four values", "rms n3c768 nc f32 forward reread 64x32 gpu";
+};
+
+#[test]
+fn every_mutant_is_caught_by_a_case() {
+    every_mutant_is_caught(MUTANTS, &cases(24));
+    assert!(MUTANTS.len() >= 6, "{} mutants", MUTANTS.len());
+}
