@@ -16,6 +16,7 @@ mod oracle_against_torch;
 mod outliers;
 mod pieces;
 mod plans;
+mod prenorm;
 mod state;
 mod suites;
 mod tuner;

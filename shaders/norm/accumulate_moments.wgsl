@@ -7,6 +7,7 @@
 #import params
 #import layout
 #import x
+#import element
 #import monoid
 #import settle
 
@@ -87,7 +88,7 @@ fn accumulate_moments(range: LaneRange, totals: ptr<function, array<Partial, COL
     var item = range.item;
     if !MASKED && item < range.end {
         for (var j = 0u; j < COLUMNS; j++) {
-            moments[j].total.pivot = x_at(place(range, cursor, j).vector);
+            moments[j].total.pivot = decode(x_stored(place(range, cursor, j)));
         }
     }
     // Items seen.
@@ -107,7 +108,7 @@ fn accumulate_moments(range: LaneRange, totals: ptr<function, array<Partial, COL
                 var rows: array<array<vec4<f32>, 4>, COLUMNS>;
                 for (var r = 0u; r < 4u; r++) {
                     for (var j = 0u; j < COLUMNS; j++) {
-                        rows[j][r] = x_at(place(range, cursor, j).vector);
+                        rows[j][r] = decode(x_stored(place(range, cursor, j)));
                     }
                     cursor = cursor_next(cursor);
                 }
@@ -119,7 +120,7 @@ fn accumulate_moments(range: LaneRange, totals: ptr<function, array<Partial, COL
         for (; item < end; item += team_rows) {
             for (var j = 0u; j < COLUMNS; j++) {
                 let at = place(range, cursor, j);
-                let value = x_at(at.vector);
+                let value = decode(x_stored(at));
                 if MASKED {
                     // The first value that counts is the first pivot.
                     let fresh = (moments[j].total.count + blocks[j].count) == vec4(0.0);

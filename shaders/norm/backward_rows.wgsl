@@ -46,7 +46,7 @@ fn backward_rows(
             if i < mine {
                 let at = place(range, cursor, 0u);
                 let c = backward_coefficients_at(stored, at);
-                held_x[i] = x[at.vector];
+                held_x[i] = x_stored(at);
                 let value = decode(held_x[i]);
                 let gradient = epilogue_backward(at, value, c.forward);
                 held_g[i] = encode(gradient);

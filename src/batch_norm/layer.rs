@@ -6,7 +6,7 @@ use super::config::BatchNormConfig;
 use super::options::{BackwardOptions, EvalOptions, TrainOptions};
 use super::plans::{BackwardBuffers, BackwardPlan, EvalBuffers, EvalPlan, TrainBuffers, TrainPlan};
 use crate::dtype::Problem;
-use crate::error::{Error, TuneError};
+use crate::error::{Error, PlanError, TuneError};
 use crate::gpu::{Gpu, Step, Tensor};
 use crate::norm::layer::{
     BackwardError, Gradients, Input, LayerId, Parameters, Saved, Wanted, check_rows, like, uploaded,
@@ -283,7 +283,13 @@ impl BatchNorm {
         dy: &Tensor,
         wanted: Wanted<'_>,
     ) -> Result<Gradients<Option<Tensor>>, Error> {
-        saved.check(self.id, &self.gpu, dy)?;
+        saved.check(self.id, &self.gpu, dy, wanted.dadded)?;
+        if wanted.dadded.is_some() {
+            return Err(Error::Plan(PlanError::Unsupported {
+                field: "dadded",
+                reason: "BatchNorm adds no other gradient to dx; add it after the pass",
+            }));
+        }
         let problem = saved.x.problem();
         let tuning = self.tuning(problem);
         let options = BackwardOptions {

@@ -40,7 +40,7 @@ impl Caps {
     /// Storage buffers of the largest kernel. WebGPU guarantees eight; Metal needs one of them for itself.
     pub const STORAGE_BUFFERS: u32 = 7;
     /// One more than the largest binding number of a kernel.
-    pub const BINDINGS: u32 = 16;
+    pub const BINDINGS: u32 = 18;
     /// The largest uniform of a kernel, in bytes.
     pub const UNIFORM_BYTES: u32 = 176;
     /// Workgroup memory of the largest kernel, in bytes: 256 partial moments of 64 bytes.

@@ -55,6 +55,7 @@ pub fn forward(
 ) -> Result<Program<Params>, PlanError> {
     let groups = Over::Groups(config.num_groups);
     let mut planner = planner(caps, problem, config, options.tuning, groups)?;
+    passes::set_prenorm(&mut planner, options.prenorm)?;
     let dispatches = passes::forward(&mut planner)?;
     let needs = passes::forward_needs(&planner);
     planner.program(dispatches, needs)
@@ -72,6 +73,7 @@ pub fn backward(
         dx,
         parameters,
         tuning,
+        prenorm,
     } = options;
     let adds = config.epilogue.adds();
     passes::check_wanted(dx, parameters, adds)?;
@@ -82,6 +84,7 @@ pub fn backward(
     let groups = channels / in_group;
     planner.set_saved(groups, planner.partition.values_per_statistic() * in_group);
     planner.set("GROUPED", true);
+    passes::set_dadded(&mut planner, prenorm && dx.is_some())?;
     let grads = passes::set_parameter_gradients(&mut planner, parameters);
     let coupled = dx.is_some() && !planner.is_empty();
 

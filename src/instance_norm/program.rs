@@ -55,6 +55,7 @@ pub fn forward(
     options: ForwardOptions,
 ) -> Result<Program<Params>, PlanError> {
     let mut planner = planner(caps, problem, config, options.tuning)?;
+    passes::set_prenorm(&mut planner, options.prenorm)?;
     let dispatches = passes::forward(&mut planner)?;
     let needs = passes::forward_needs(&planner);
     planner.program(dispatches, needs)
@@ -71,10 +72,12 @@ pub fn backward(
         dx,
         parameters,
         tuning,
+        prenorm,
     } = options;
     let adds = config.epilogue.adds();
     passes::check_wanted(dx, parameters, adds)?;
     let mut planner = planner(caps, problem, config, tuning)?;
+    passes::set_dadded(&mut planner, prenorm && dx.is_some())?;
     let grads = passes::set_parameter_gradients(&mut planner, parameters);
     let coupled = dx.is_some() && !planner.is_empty();
     let mut dispatches = Vec::new();

@@ -16,6 +16,10 @@ pub const RESIDUAL: Field = Field::activation("residual").optional();
 pub const DRESIDUAL: Field = Field::activation("dresidual").optional();
 /// The output of the forward pass, which some epilogues read in backward.
 pub const OUTPUT: Field = Field::activation("output").optional();
+/// The sum of the input and the residual.
+pub const ADDED: Field = Field::activation("added").optional();
+/// The gradient of that sum by another way than the norm.
+pub const DADDED: Field = Field::activation("dadded").optional();
 /// Weight and bias.
 pub const AFFINE: Field = Field::array("affine").optional();
 /// The gradients of weight and bias.

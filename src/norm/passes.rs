@@ -1,6 +1,8 @@
 //! What the passes of all norms share: dispatches by strategy, and the buffers of the gradients.
 
-use super::field::{AFFINE, DRESIDUAL, DX, DY, GRADS, OUTPUT, RESIDUAL, SAVED, X, Y};
+use super::field::{
+    ADDED, AFFINE, DADDED, DRESIDUAL, DX, DY, GRADS, OUTPUT, RESIDUAL, SAVED, X, Y,
+};
 use super::kernels::backward_normalize::{self, Means};
 use super::kernels::finalize::{self, Combine, Finalized};
 use super::kernels::{
@@ -23,6 +25,7 @@ pub fn forward<S: Settings>(planner: &mut Planner<'_, S>) -> Result<Dispatches<S
         Strategy::Reread => vec![forward_reread::dispatch(planner)],
         Strategy::Split => {
             let mut dispatches = moments(planner, Finalized::Statistics)?;
+            planner.sum_is_written();
             dispatches.extend(elementwise(planner, Destination::OutOfPlace));
             dispatches
         }
@@ -85,6 +88,40 @@ pub fn add_units<S: Settings>(planner: &Planner<'_, S>) -> Result<Dispatch<Param
     ))
 }
 
+/// Lets a forward pass add a residual to the input first.
+pub fn set_prenorm<S: Settings>(
+    planner: &mut Planner<'_, S>,
+    prenorm: bool,
+) -> Result<(), PlanError> {
+    check_prenorm(planner, prenorm)?;
+    if prenorm {
+        planner.choose(("x", "x_added"));
+    }
+    Ok(())
+}
+
+/// Lets a backward pass add the gradient that the input has by another way.
+pub fn set_dadded<S: Settings>(
+    planner: &mut Planner<'_, S>,
+    prenorm: bool,
+) -> Result<(), PlanError> {
+    check_prenorm(planner, prenorm)?;
+    if prenorm {
+        planner.choose(("dadded", "dadded_added"));
+    }
+    Ok(())
+}
+
+fn check_prenorm<S: Settings>(planner: &Planner<'_, S>, prenorm: bool) -> Result<(), PlanError> {
+    if prenorm && planner.epilogue.adds() {
+        return Err(PlanError::Unsupported {
+            field: "prenorm",
+            reason: "the epilogue has the residual already",
+        });
+    }
+    Ok(())
+}
+
 /// Is any gradient wanted?
 pub fn check_wanted(
     dx: Option<Destination>,
@@ -119,8 +156,11 @@ pub fn forward_needs<S: Settings>(planner: &Planner<'_, S>) -> Vec<Need> {
         planner.saved(SAVED),
     ];
     needs.extend(planner.affine(AFFINE));
-    let adds = planner.epilogue.adds();
-    needs.extend(adds.then(|| planner.activation(RESIDUAL)));
+    if planner.prenorm() {
+        needs.extend([planner.activation(RESIDUAL), planner.activation(ADDED)]);
+    } else if planner.epilogue.adds() {
+        needs.push(planner.activation(RESIDUAL));
+    }
     needs
 }
 
@@ -141,5 +181,6 @@ pub fn backward_needs<S: Settings>(
     if adds {
         needs.extend([planner.activation(OUTPUT), planner.activation(DRESIDUAL)]);
     }
+    needs.extend(planner.adds_dadded().then(|| planner.activation(DADDED)));
     needs
 }

@@ -110,6 +110,8 @@ impl<'a, S: Settings> Planner<'a, S> {
                 ("settings", norm.settings),
                 partition.choice(),
                 ("element", element),
+                ("x", "x_alone"),
+                ("dadded", "dadded_none"),
             ],
             constants: vec![
                 ("WORKGROUP", tile.workgroup),
@@ -137,6 +139,7 @@ impl<'a, S: Settings> Planner<'a, S> {
 
     /// Binds a file to a slot in all dispatches that import it.
     pub fn choose(&mut self, choice: Choice) {
+        self.choices.retain(|(slot, _)| *slot != choice.0);
         self.choices.push(choice);
     }
 
@@ -151,6 +154,27 @@ impl<'a, S: Settings> Planner<'a, S> {
         self.params.geometry.saved_statistics = statistics;
         self.params.reduction.count = values as f32;
         self.params.reduction.inverse_count = 1.0 / values.max(1) as f32;
+    }
+
+    fn has_choice(&self, choice: Choice) -> bool {
+        self.choices.contains(&choice)
+    }
+
+    /// Whether the input is the sum of two tensors.
+    pub fn prenorm(&self) -> bool {
+        self.has_choice(("x", "x_added")) || self.has_choice(("x", "x_added_before"))
+    }
+
+    /// Lets the dispatches that follow read the sum, if there is one.
+    pub fn sum_is_written(&mut self) {
+        if self.prenorm() {
+            self.choose(("x", "x_added_before"));
+        }
+    }
+
+    /// Whether dx is added to the gradient that the input has by another way.
+    pub fn adds_dadded(&self) -> bool {
+        self.has_choice(("dadded", "dadded_added"))
     }
 
     pub fn is_empty(&self) -> bool {

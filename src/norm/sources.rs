@@ -8,7 +8,7 @@ pub const SOURCES: &[Source] = sources!("norm":
     backward_apply, backward_coefficients, backward_frozen, backward_normalize, backward_reread,
     backward_resident, backward_rows, backward_stats, block_reduce,
     coefficients, combine_chunks, combine_groups, combine_parts, combine_units,
-    dx_in_place, dx_out_of_place,
+    dadded_added, dadded_none, dx_in_place, dx_out_of_place,
     element_bf16, element_f16, element_f32, element_f32_wide,
     epilogue_add_relu, epilogue_backward_add_relu, epilogue_backward_identity, epilogue_backward_relu,
     epilogue_backward_silu, epilogue_identity, epilogue_relu, epilogue_silu, exchange_folded, exchange_whole,
@@ -22,5 +22,5 @@ pub const SOURCES: &[Source] = sources!("norm":
     settings_eps, settle, silu, standardize, stats, store_partial, stored_running, stored_saved, sums,
     unit_gradients_final, unit_gradients_none, unit_gradients_to_scratch,
     write_parameter_gradients, write_statistics,
-    x, y_in_place, y_out_of_place,
+    x_added, x_added_before, x_alone, y_in_place, y_out_of_place,
 );

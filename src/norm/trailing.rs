@@ -94,6 +94,7 @@ impl Trailing {
         options: ForwardOptions,
     ) -> Result<Program<Params>, PlanError> {
         let mut rows = self.rows(caps, problem, options.tuning)?;
+        passes::set_prenorm(&mut rows, options.prenorm)?;
         let dispatches = passes::forward(&mut rows)?;
         let needs = passes::forward_needs(&rows);
         rows.program(dispatches, needs)
@@ -111,11 +112,13 @@ impl Trailing {
             dx,
             parameters,
             tuning,
+            prenorm,
         } = options;
         let adds = self.epilogue.adds();
         passes::check_wanted(dx, parameters, adds)?;
         let mut rows = self.rows(caps, problem, tuning)?;
         rows.set("WEIGHTED", true);
+        passes::set_dadded(&mut rows, prenorm && dx.is_some())?;
         let mut columns = self.columns(caps, problem, tuning)?;
         let grads = passes::set_parameter_gradients(&mut columns, parameters);
         let coupled = dx.is_some() && !rows.is_empty();

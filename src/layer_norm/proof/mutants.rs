@@ -22,10 +22,16 @@ const MUTANTS: &[Mutant] = mutants! {
     "backward_coefficients": "stored_statistics(at.varying_index)" => "stored_statistics(vec4(0u))", "the first row's statistics for all", "layer n40c64 nc f32 backward reread 64x32 gpu";
     "backward_coefficients": "own.forward.scale, own.forward.bias);" => "own.forward.bias, own.forward.scale);", "weight and bias exchanged", "layer n40c64 nc f32 relu backward reread 64x32 gpu";
     "backward_coefficients": "own.means, weights(at.varying_index));" => "own.means, vec4(1.0));", "rows without weights", "layer n40c64 nc f32 backward reread 64x32 gpu";
+    "x_added": "decode(x[at.vector]) + decode(residual[at.vector])" => "decode(x[at.vector])", "the residual is not added", "layer n3c768 nc f32 forward prenorm split gpu";
+    "x_added": "added[at.vector] = sum;" => "", "the sum is not written", "layer n3c768 nc f32 forward prenorm split gpu";
+    "x_added": "return decode(added[vector]);" => "return decode(x[vector]);", "y without the residual", "layer n40c64 nc f32 forward prenorm reread 64x32 gpu";
+    "x_added_before": "return decode(added[vector]);" => "return 2.0 * decode(added[vector]);", "twice the sum", "layer n3c768 nc f32 forward prenorm split gpu";
+    "dadded_added": "values + decode(dadded[vector])" => "values", "the other gradient is not added", "layer n3c768 nc f32 backward prenorm split gpu";
+    "dx_in_place": "encode(with_dadded(vector, values))" => "encode(values)", "nor is it in place", "layer n3c768 nc f32 backward in-place prenorm split gpu";
 };
 
 #[test]
 fn every_mutant_is_caught_by_a_case() {
     every_mutant_is_caught(MUTANTS, &cases(24));
-    assert!(MUTANTS.len() >= 17, "{} mutants", MUTANTS.len());
+    assert!(MUTANTS.len() >= 23, "{} mutants", MUTANTS.len());
 }

@@ -13,6 +13,7 @@ pub fn dispatch<S: Settings>(planner: &Planner<'_, S>, params: Params<S>) -> Dis
 pub fn twin<S: Settings>(run: &mut crate::norm::twin::Run<'_, S>) {
     for work in 0..run.groups() {
         let lanes = run.lanes(work);
+        lanes.iter().for_each(|range| run.write_added(range));
         let moments = lanes
             .iter()
             .map(|range| run.accumulate_moments(range))

@@ -31,6 +31,9 @@ pub struct Wanted<'a> {
     /// A buffer with rows of parameter gradients, to which those of this pass are added. Without one they are written to a
     /// new buffer.
     pub accumulate: Option<&'a wgpu::Buffer>,
+    /// The gradient that the input has by another way, as the sum of a pre-norm block has, of the input's shape. It is added to
+    /// dx before that is rounded. BatchNorm has no such pass.
+    pub dadded: Option<&'a Tensor>,
 }
 
 impl Default for Wanted<'_> {
@@ -40,6 +43,7 @@ impl Default for Wanted<'_> {
             dx: Some(Destination::OutOfPlace),
             parameters: true,
             accumulate: None,
+            dadded: None,
         }
     }
 }
@@ -60,6 +64,12 @@ impl<'a> Wanted<'a> {
     /// Sets [`accumulate`](Self::accumulate).
     pub fn accumulate(mut self, grads: impl Into<Option<&'a wgpu::Buffer>>) -> Self {
         self.accumulate = grads.into();
+        self
+    }
+
+    /// Sets [`dadded`](Self::dadded).
+    pub fn dadded(mut self, dadded: impl Into<Option<&'a Tensor>>) -> Self {
+        self.dadded = dadded.into();
         self
     }
 

@@ -38,17 +38,22 @@ impl<'a> From<(&'a Tensor, &'a Tensor)> for Input<'a> {
 impl<'a> Input<'a> {
     /// Do the tensors fit the layer and each other?
     pub(crate) fn check(&self, gpu: &Gpu, epilogue: Epilogue) -> Result<(), TensorError> {
-        check_device(gpu, "x", self.x)?;
         let problem = match (self.residual, epilogue.adds()) {
-            (None, false) => return Ok(()),
-            (Some(residual), true) => {
-                check_device(gpu, "residual", residual)?;
-                return check_alike("residual", residual, self.x);
-            }
+            (None, false) | (Some(_), true) => return self.check_tensors(gpu),
             (None, true) => "is missing; pass (&x, &residual)",
             (Some(_), false) => "is given, but the epilogue adds nothing",
         };
         Err(TensorError::Residual { problem })
+    }
+
+    /// Are the tensors of the device, and alike?
+    pub(crate) fn check_tensors(&self, gpu: &Gpu) -> Result<(), TensorError> {
+        check_device(gpu, "x", self.x)?;
+        if let Some(residual) = self.residual {
+            check_device(gpu, "residual", residual)?;
+            check_alike("residual", residual, self.x)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn residual_slice(&self) -> Option<wgpu::BufferSlice<'a>> {

@@ -36,13 +36,25 @@ impl Saved {
         }
     }
 
-    /// Is it the layer's, and does the gradient of the output fit?
-    pub(crate) fn check(&self, layer: LayerId, gpu: &Gpu, dy: &Tensor) -> Result<(), TensorError> {
+    /// Is it the layer's, and do the gradients that are given fit?
+    pub(crate) fn check(
+        &self,
+        layer: LayerId,
+        gpu: &Gpu,
+        dy: &Tensor,
+        dadded: Option<&Tensor>,
+    ) -> Result<(), TensorError> {
         if self.layer != layer {
             return Err(TensorError::ForeignSaved);
         }
-        check_device(gpu, "dy", dy)?;
-        check_alike("dy", dy, &self.x)
+        let given = [("dy", Some(dy)), ("dadded", dadded)];
+        for (field, tensor) in given {
+            if let Some(tensor) = tensor {
+                check_device(gpu, field, tensor)?;
+                check_alike(field, tensor, &self.x)?;
+            }
+        }
+        Ok(())
     }
 
     /// Gives the value back with the reason why backward was refused.

@@ -95,6 +95,11 @@ impl Inputs {
             .collect()
     }
 
+    /// The gradient that the input has by another way.
+    pub fn dadded(&self) -> Vec<f64> {
+        noise(12, self.elements()).map(|v| self.stored(v)).collect()
+    }
+
     /// An f32, or a multiple of 1/8 that each storage type has.
     fn parameter(&self, value: f64) -> f64 {
         match self.fill {

@@ -1,7 +1,7 @@
 //! The layer of every norm of this room: parameters, forward and backward.
 
 use super::config::SampleNorm;
-use super::options::BackwardOptions;
+use super::options::{BackwardOptions, ForwardOptions};
 use super::plans::{BackwardBuffers, BackwardPlan, ForwardBuffers, ForwardPlan};
 use crate::error::Error;
 use crate::gpu::{Gpu, Tensor};
@@ -103,8 +103,44 @@ impl<C: SampleNorm> Layer<C> {
     pub fn train<'a>(&self, input: impl Into<Input<'a>>) -> Result<(Tensor, Saved), Error> {
         let input = input.into();
         input.check(&self.gpu, self.config.epilogue())?;
+        self.forward(input, None)
+    }
+
+    /// Forward of a pre-norm block, which adds before it normalizes: `(y, added, saved)` with `added = x + residual` as it is
+    /// stored, and `y = norm(added)`. One pass over memory less than an addition and a norm, with the same bits.
+    ///
+    /// Backward's `dx` is the gradient of both tensors. The block's other way gives a gradient of `added`:
+    /// [`Wanted::dadded`] takes it.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train), and [`PlanError::Unsupported`](crate::PlanError::Unsupported) with an epilogue that adds.
+    pub fn train_added(
+        &self,
+        x: &Tensor,
+        residual: &Tensor,
+    ) -> Result<(Tensor, Tensor, Saved), Error> {
+        let input = Input::from((x, residual));
+        input.check_tensors(&self.gpu)?;
+        let added = like(x)?;
+        let (y, saved) = self.forward(input, Some(&added))?;
+        Ok((y, added, saved))
+    }
+
+    /// As [`train_added`](Self::train_added), outside training: `(y, added)`.
+    ///
+    /// # Errors
+    /// As [`train_added`](Self::train_added).
+    pub fn eval_added(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor), Error> {
+        let (y, added, _) = self.train_added(x, residual)?;
+        Ok((y, added))
+    }
+
+    /// Normalizes the input, or its sum with the residual, which goes to `added`.
+    fn forward(&self, input: Input<'_>, added: Option<&Tensor>) -> Result<(Tensor, Saved), Error> {
         let x = input.x;
-        let plan = ForwardPlan::new(self.gpu.kernels(), x.problem(), &self.config)?;
+        let options = ForwardOptions::default().prenorm(added.is_some());
+        let kernels = self.gpu.kernels();
+        let plan = ForwardPlan::with_options(kernels, x.problem(), &self.config, options)?;
         let y = like(x)?;
         let statistics = self.gpu.new_buffer("saved", plan.saved_bytes())?;
         let scratch = self.gpu.new_buffer("scratch", plan.scratch_bytes())?;
@@ -112,10 +148,12 @@ impl<C: SampleNorm> Layer<C> {
             &ForwardBuffers::new(x.slice(), y.slice(), statistics.slice(..))
                 .affine(self.parameters.slice())
                 .residual(input.residual_slice())
+                .added(added.map(Tensor::slice))
                 .scratch(scratch.slice(..)),
         )?;
         self.gpu.submit(|encoder| step.encode(encoder))?;
-        let saved = Saved::new(self.id, self.config.epilogue(), x, &y, statistics, false);
+        let (epilogue, normalized) = (self.config.epilogue(), added.unwrap_or(x));
+        let saved = Saved::new(self.id, epilogue, normalized, &y, statistics, false);
         Ok((y, saved))
     }
 
@@ -160,11 +198,12 @@ impl<C: SampleNorm> Layer<C> {
         dy: &Tensor,
         wanted: Wanted<'_>,
     ) -> Result<Gradients<Option<Tensor>>, Error> {
-        saved.check(self.id, &self.gpu, dy)?;
+        saved.check(self.id, &self.gpu, dy, wanted.dadded)?;
         let options = BackwardOptions {
             dx: wanted.dx,
             parameters: wanted.parameter_gradients(),
             tuning: Tuning::default(),
+            prenorm: wanted.dadded.is_some(),
         };
         let (kernels, problem) = (self.gpu.kernels(), saved.x.problem());
         let plan = BackwardPlan::with_options(kernels, problem, &self.config, options)?;
@@ -176,6 +215,7 @@ impl<C: SampleNorm> Layer<C> {
                 .dx(gradients.dx_slice(wanted))
                 .affine(self.parameters.slice())
                 .grads(gradients.buffer().map(|buffer| buffer.slice(..)))
+                .dadded(wanted.dadded.map(Tensor::slice))
                 .output(saved.y.as_ref().map(Tensor::slice))
                 .dresidual(gradients.dresidual.as_ref().map(Tensor::slice))
                 .scratch(scratch.slice(..)),

@@ -45,6 +45,9 @@ pub struct Line<C> {
     pub config: C,
     /// The pass.
     pub pass: Pass,
+    /// Whether a residual is added to the input first, and backward adds the gradient that their sum has by another way:
+    /// `prenorm`.
+    pub prenorm: bool,
 }
 
 impl<C: SampleNorm> Line<C> {
@@ -54,6 +57,7 @@ impl<C: SampleNorm> Line<C> {
             common: Common::new(problem),
             config: *config,
             pass,
+            prenorm: false,
         }
     }
 
@@ -61,13 +65,15 @@ impl<C: SampleNorm> Line<C> {
     pub(crate) fn program(&self, caps: &Caps) -> Result<Program<Params>, PlanError> {
         let caps = &self.common.caps(caps);
         let (problem, config, tuning) = (self.common.problem, &self.config, self.common.tuning);
+        let prenorm = self.prenorm;
         match self.pass {
-            Pass::Forward => C::forward(caps, problem, config, ForwardOptions { tuning }),
+            Pass::Forward => C::forward(caps, problem, config, ForwardOptions { tuning, prenorm }),
             Pass::Backward { dx, parameters } => {
                 let options = BackwardOptions {
                     dx,
                     parameters,
                     tuning,
+                    prenorm,
                 };
                 C::backward(caps, problem, config, options)
             }
@@ -100,6 +106,9 @@ impl<C: SampleNorm> fmt::Display for Line<C> {
                 own += &format!(" {parameters}");
             }
         }
+        if self.prenorm {
+            own += " prenorm";
+        }
         for word in self.config.words(self.common.problem.shape) {
             own += &format!(" {word}");
         }
@@ -122,7 +131,7 @@ impl<C: SampleNorm> FromStr for Line<C> {
         })?;
         let mut config = C::of_shape(common.problem.shape);
         let (mut forward, mut dx) = (true, Some(Destination::OutOfPlace));
-        let mut parameters = ParameterGradients::Overwrite;
+        let (mut parameters, mut prenorm) = (ParameterGradients::Overwrite, false);
         // The last word that only backward has a use for.
         let mut refined = None;
         for word in own.iter().map(String::as_str) {
@@ -136,6 +145,7 @@ impl<C: SampleNorm> FromStr for Line<C> {
                 "no-dx" => dx = None,
                 "skip" => parameters = ParameterGradients::Skip,
                 "accumulate" => parameters = ParameterGradients::Accumulate,
+                "prenorm" => prenorm = true,
                 _ => match word.parse() {
                     Ok(epilogue) => config = config.with_epilogue(epilogue),
                     Err(_) if config.read(word) => {}
@@ -154,6 +164,7 @@ impl<C: SampleNorm> FromStr for Line<C> {
             common,
             config,
             pass,
+            prenorm,
         })
     }
 }

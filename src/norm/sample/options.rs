@@ -9,9 +9,12 @@ use crate::norm::tuning::Tuning;
 pub struct ForwardOptions {
     /// Strategy and tile.
     pub tuning: Tuning,
+    /// Whether a residual is added to the input first, `y = norm(x + residual)`, as in blocks that normalize before they
+    /// compute. The sum, rounded as it is stored, is an output, too.
+    pub prenorm: bool,
 }
 
-setters!(ForwardOptions: tuning: Tuning);
+setters!(ForwardOptions: tuning: Tuning, prenorm: bool);
 
 /// What a backward pass computes, and how it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +26,9 @@ pub struct BackwardOptions {
     pub parameters: ParameterGradients,
     /// Strategy and tile. An epilogue that adds, or a pass without dx, leaves no choice of strategy.
     pub tuning: Tuning,
+    /// Whether the input went on by another way, too, as the sum of a pass with [`prenorm`](ForwardOptions::prenorm): that
+    /// gradient of it is added to dx.
+    pub prenorm: bool,
 }
 
 impl Default for BackwardOptions {
@@ -32,9 +38,10 @@ impl Default for BackwardOptions {
             dx: Some(Destination::OutOfPlace),
             parameters: ParameterGradients::Overwrite,
             tuning: Tuning::default(),
+            prenorm: false,
         }
     }
 }
 
 setters!(BackwardOptions:
-    dx: Option<Destination>, parameters: ParameterGradients, tuning: Tuning);
+    dx: Option<Destination>, parameters: ParameterGradients, tuning: Tuning, prenorm: bool);

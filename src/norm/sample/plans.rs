@@ -20,8 +20,11 @@ buffers! {
     ;
     /// f32 rows `[weight] [bias]` of those that the configuration has ([`SampleNorm::affine_rows`]); `None` if it has neither.
     affine: AFFINE,
-    /// The tensor that the epilogue adds, of the input's shape; `None` if it adds nothing.
+    /// The tensor that the epilogue adds, or that is added to the input with
+    /// [`prenorm`](crate::norm::sample::ForwardOptions::prenorm), of the input's shape; `None` if nothing is added.
     residual: RESIDUAL,
+    /// The sum of input and residual with `prenorm`, of the input's shape; else `None`. Written.
+    added: ADDED,
     /// Memory whose content ends with a step, so that steps in one encoder may share it. `None` if `scratch_bytes` is 0.
     scratch: SCRATCH,
 }
@@ -51,6 +54,9 @@ buffers! {
     grads: GRADS,
     /// The output of the forward pass if the epilogue adds; else `None`.
     output: OUTPUT,
+    /// The gradient that the input has by another way, of the input's shape, with
+    /// [`prenorm`](crate::norm::sample::BackwardOptions::prenorm); else `None`.
+    dadded: DADDED,
     /// The gradient of the residual if the epilogue adds; else `None`. Written.
     dresidual: DRESIDUAL,
     /// See [`ForwardBuffers::scratch`].

@@ -5,7 +5,7 @@ use super::layout::LaneRange;
 use super::partial::Partial;
 use super::sums::Sums4;
 use super::{Coefficients, Indices, Means, Run, Statistics, exact};
-use crate::norm::field::{DRESIDUAL, DX, DY, GRADS, OUTPUT, SCRATCH, SUMS, X};
+use crate::norm::field::{DADDED, DRESIDUAL, DX, DY, GRADS, OUTPUT, SCRATCH, SUMS};
 use crate::norm::uniform::Settings;
 
 /// `BackwardCoefficients` of `backward_coefficients.wgsl`.
@@ -243,7 +243,12 @@ impl<S: Settings> Run<'_, S> {
             {
                 for (element, c) in self.elements(&place) {
                     let own = if place.next[c] { &next } else { &own };
-                    let value = self.input_gradient(element, c, own);
+                    let dadded = match self.choice("dadded") {
+                        "dadded_none" => 0.0,
+                        "dadded_added" => self.memory.get(DADDED, element),
+                        other => panic!("no gradient of the sum: {other}"),
+                    };
+                    let value = self.input_gradient(element, c, own) + dadded;
                     self.memory.set(dx, element, value);
                 }
             }
@@ -262,7 +267,7 @@ impl<S: Settings> Run<'_, S> {
         if self.frozen() {
             return gradient * forward.scale[c];
         }
-        let x = self.memory.get(X, element);
+        let x = self.x(element);
         let x_hat = (x - statistics.mean[c]) * statistics.inv_std[c];
         let mean = if self.is("CENTERED") { means.g[c] } else { 0.0 };
         let moved = gradient * weight[c] - mean - x_hat * means.x_hat_g[c];

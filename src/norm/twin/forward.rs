@@ -1,13 +1,47 @@
 //! The twins of what forward kernels import.
 
+use half::{bf16, f16};
+
 use super::layout::{LaneRange, Place};
 use super::moments::Moments4;
 use super::partial::Partial;
 use super::{Coefficients, Indices, Run, Statistics};
-use crate::norm::field::{AFFINE, RESIDUAL, RUNNING, SAVED, X, Y};
+use crate::norm::field::{ADDED, AFFINE, RESIDUAL, RUNNING, SAVED, X, Y};
 use crate::norm::uniform::Settings;
 
 impl<S: Settings> Run<'_, S> {
+    // x_*.wgsl
+    pub fn x(&self, element: usize) -> f64 {
+        match self.choice("x") {
+            "x_alone" => self.memory.get(X, element),
+            "x_added" => {
+                let sum = self.memory.get(X, element) + self.memory.get(RESIDUAL, element);
+                match self.choice("element") {
+                    "element_f16" => f16::from_f32(sum as f32).into(),
+                    "element_bf16" => bf16::from_f32(sum as f32).into(),
+                    _ => f64::from(sum as f32),
+                }
+            }
+            "x_added_before" => self.memory.get(ADDED, element),
+            other => panic!("no input: {other}"),
+        }
+    }
+
+    /// Writes the sum of input and residual, if there is one.
+    pub fn write_added(&mut self, range: &LaneRange) {
+        if self.choice("x") != "x_added" {
+            return;
+        }
+        for j in range.columns() {
+            for place in self.owned(range, j) {
+                for (element, _) in self.elements(&place) {
+                    let sum = self.x(element);
+                    self.memory.set(ADDED, element, sum);
+                }
+            }
+        }
+    }
+
     // accumulate_moments.wgsl
     pub fn accumulate_moments(&self, range: &LaneRange) -> Vec<Moments4> {
         self.for_each_column(range, |j| self.moments_of_column(range, j))
@@ -24,7 +58,7 @@ impl<S: Settings> Run<'_, S> {
             let [mut sum, mut squares, mut count] = [[0.0; 4]; 3];
             for place in places.by_ref().take(size) {
                 for c in (0..4).filter(|&c| place.inside[c]) {
-                    let value = self.memory.get(X, place.element as usize + c);
+                    let value = self.x(place.element as usize + c);
                     if total.count[c] + count[c] == 0.0 {
                         total.pivot[c] = value;
                     }
@@ -51,7 +85,7 @@ impl<S: Settings> Run<'_, S> {
     }
 
     pub fn standardize(&self, place: &Place, c: usize, statistics: &Statistics) -> f64 {
-        let x = self.memory.get(X, place.element as usize + c);
+        let x = self.x(place.element as usize + c);
         (x - statistics.mean[c]) * statistics.inv_std[c]
     }
 
@@ -153,7 +187,7 @@ impl<S: Settings> Run<'_, S> {
     }
 
     pub fn normalized(&self, element: usize, c: usize, forward: &Coefficients) -> f64 {
-        (self.memory.get(X, element) - forward.mean[c]) * forward.scale[c] + forward.bias[c]
+        (self.x(element) - forward.mean[c]) * forward.scale[c] + forward.bias[c]
     }
 
     // normalize.wgsl

@@ -6,7 +6,9 @@ use std::str::FromStr;
 use crate::error::PlanError;
 use crate::gpu::Caps;
 use crate::gpu::program::{Field, Program};
-use crate::norm::field::{AFFINE, DRESIDUAL, DX, DY, GRADS, OUTPUT, RESIDUAL, SAVED, X, Y};
+use crate::norm::field::{
+    ADDED, AFFINE, DADDED, DRESIDUAL, DX, DY, GRADS, OUTPUT, RESIDUAL, SAVED, X, Y,
+};
 use crate::norm::options::{Destination, ParameterGradients};
 use crate::norm::proof::inputs::{Fill, Inputs, Storage, f32_bound, round};
 use crate::norm::proof::{self, Case};
@@ -98,12 +100,25 @@ impl<C: Oracle> SampleCase<C> {
         }
     }
 
+    /// What is normalized: in a forward pass that adds first, a sum, and else the input.
+    fn normalized(&self) -> Vec<f64> {
+        let inputs = self.inputs();
+        let mut x = inputs.x();
+        if self.line.prenorm && self.line.pass == Pass::Forward {
+            x.iter_mut()
+                .zip(inputs.residual())
+                .for_each(|(x, residual)| *x = inputs.stored(*x + residual));
+        }
+        x
+    }
+
     fn forward(&self) -> Forward {
         let inputs = self.inputs();
         let (weight, bias) = (inputs.weight(), inputs.bias());
         let shape = inputs.problem.shape;
         let config = &self.line.config;
-        config.forward_of(shape, &inputs.x(), weight.as_deref(), bias.as_deref())
+        let x = self.normalized();
+        config.forward_of(shape, &x, weight.as_deref(), bias.as_deref())
     }
 
     /// The values that the epilogue's ReLU is applied to, or without one the output.
@@ -174,6 +189,7 @@ impl<C: Oracle> Case for SampleCase<C> {
                 X => inputs.x(),
                 DY => inputs.dy(&self.before_relu()),
                 RESIDUAL => inputs.residual(),
+                DADDED => inputs.dadded(),
                 OUTPUT => {
                     let output = inputs.output(self.before_relu()).into_iter();
                     output.map(|y| inputs.stored(y)).collect()
@@ -201,12 +217,19 @@ impl<C: Oracle> Case for SampleCase<C> {
             let forward = self.forward();
             let low = vec![0.0; forward.mean.len()];
             let saved = [forward.mean, forward.inv_std, low].concat();
-            return vec![(SAVED, saved), (Y, inputs.output(self.before_relu()))];
+            let mut expected = vec![(SAVED, saved), (Y, inputs.output(self.before_relu()))];
+            expected.extend(self.line.prenorm.then(|| (ADDED, self.normalized())));
+            return expected;
         };
         let g = self.incoming();
         let weight = inputs.weight();
         let (config, shape) = (&self.line.config, inputs.problem.shape);
-        let gradients = config.gradients_of(shape, &inputs.x(), &g, weight.as_deref());
+        let mut gradients = config.gradients_of(shape, &inputs.x(), &g, weight.as_deref());
+        if self.line.prenorm {
+            let dx = gradients.dx.iter_mut();
+            dx.zip(inputs.dadded())
+                .for_each(|(dx, dadded)| *dx += dadded);
+        }
         let rows = [
             inputs.weight.map(|_| gradients.dweight),
             inputs.bias.map(|_| gradients.dbias),
@@ -245,7 +268,9 @@ impl<C: Oracle> Case for SampleCase<C> {
         let exact = match field {
             DX => Bound::new(32.0 * ulp, 32.0 * ulp * self.largest_inv_std()),
             DY if dy_is_dx => Bound::new(32.0 * ulp, 32.0 * ulp * self.largest_inv_std()),
-            X | DY | AFFINE | RESIDUAL | DRESIDUAL | OUTPUT => return Bound::EXACT,
+            X | DY | AFFINE | RESIDUAL | DRESIDUAL | OUTPUT | ADDED | DADDED => {
+                return Bound::EXACT;
+            }
             Y | SAVED => Bound::new(16.0 * ulp, 16.0 * ulp),
             // GRADS, and partial results.
             _ => Bound::new(16.0 * ulp, 16.0 * ulp * self.longest_sum()),

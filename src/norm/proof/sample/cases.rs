@@ -60,14 +60,17 @@ pub fn cases<C: Oracle, const N: usize>(
             &product(Dtype::ALL, &tunings),
             &product(&PASSES, Epilogue::ALL),
         ) {
-            for (config, max_binding) in product(&configs, &[None, Some(1024)]) {
+            for (config, (max_binding, prenorm)) in
+                product(&configs, &product(&[None, Some(1024)], &[false, true]))
+            {
                 let plain = dtype == Dtype::F32 && epilogue == Epilogue::Identity;
                 let first = config == configs[0] && (max_binding.is_none() || lottery.one_in(4));
-                let basic = plain && first && PASSES[..2].contains(&pass);
-                let drawn = settings.one_in(one_in) && lottery.one_in(4);
+                let basic = plain && first && !prenorm && PASSES[..2].contains(&pass);
+                let drawn = settings.one_in(2 * one_in) && lottery.one_in(4);
                 if basic || drawn {
                     let problem = Problem::new(shape, dtype);
                     let mut line = Line::new(problem, &config.with_epilogue(epilogue), pass);
+                    line.prenorm = prenorm;
                     line.common = line
                         .common
                         .tuning(tuning)
