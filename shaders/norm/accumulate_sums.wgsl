@@ -57,9 +57,9 @@ fn sums_of_values(at: Place, x: vec4<f32>, gradient: vec4<f32>, statistics: Stat
 }
 
 // The same, with the vector loaded.
-fn sums_at(at: Place, own: BackwardCoefficients) -> Partial {
+fn sums_at(at: Place, own: BackwardCoefficients, v: Varying) -> Partial {
     let x = x_at(at.vector);
-    let c = backward_coefficients_at(own, at);
+    let c = with_varying(own, v);
     return sums_of_values(at, x, weighted(epilogue_backward(at, x, c.forward), c), c.statistics);
 }
 
@@ -91,14 +91,19 @@ fn accumulate_sums(
                 cursor = cursor_next(cursor);
                 let p3 = place(range, cursor, 0u);
                 cursor = cursor_next(cursor);
-                let first = combine(sums_at(p0, (*own)[0]), sums_at(p1, (*own)[0]));
-                let second = combine(sums_at(p2, (*own)[0]), sums_at(p3, (*own)[0]));
+                let first = combine(sums_at(p0, (*own)[0], varying_at(p0)), sums_at(p1, (*own)[0], varying_at(p1)));
+                let second = combine(sums_at(p2, (*own)[0], varying_at(p2)), sums_at(p3, (*own)[0], varying_at(p3)));
                 (*totals)[0] = combine((*totals)[0], combine(first, second));
             }
         }
         for (; item < end; item += team_rows) {
+            var varying_part = varying_at(place(range, cursor, 0u));
             for (var j = 0u; j < COLUMNS; j++) {
-                (*totals)[j] = combine((*totals)[j], sums_at(place(range, cursor, j), (*own)[j]));
+                let at = place(range, cursor, j);
+                if columns_vary() {
+                    varying_part = varying_at(at);
+                }
+                (*totals)[j] = combine((*totals)[j], sums_at(at, (*own)[j], varying_part));
             }
             cursor = cursor_next(cursor);
         }

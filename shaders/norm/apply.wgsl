@@ -6,8 +6,8 @@
 #import y
 #import epilogue
 
-fn apply_at(at: Place, x: vec4<f32>, c: Coefficients) {
-    store_y(at.vector, finish(at.vector, normalized(x, coefficients_at(c, at))));
+fn apply_at(at: Place, x: vec4<f32>, c: Coefficients, p: Parameters) {
+    store_y(at.vector, finish(at.vector, normalized(x, with_parameters(c, p))));
 }
 
 // `next` serves the components with the next statistics in memory.
@@ -30,17 +30,20 @@ fn apply(range: LaneRange, own: ptr<function, array<Coefficients, COLUMNS>>, nex
             let x1 = x_at(p1.vector);
             let x2 = x_at(p2.vector);
             let x3 = x_at(p3.vector);
-            apply_at(p0, x0, (*own)[0]);
-            apply_at(p1, x1, (*own)[0]);
-            apply_at(p2, x2, (*own)[0]);
-            apply_at(p3, x3, (*own)[0]);
+            apply_at(p0, x0, (*own)[0], parameters_at(p0));
+            apply_at(p1, x1, (*own)[0], parameters_at(p1));
+            apply_at(p2, x2, (*own)[0], parameters_at(p2));
+            apply_at(p3, x3, (*own)[0], parameters_at(p3));
         }
     }
     for (; item < range.end; item += team_rows) {
+        // They serve all columns.
+        let parameters = parameters_at(place(range, cursor, 0u));
         for (var j = 0u; j < COLUMNS; j++) {
             let at = place(range, cursor, j);
             if at.owned {
-                apply_at(at, x_at(at.vector), select_coefficients((*own)[j], next, at.next));
+                let c = select_coefficients((*own)[j], next, at.next);
+                apply_at(at, x_at(at.vector), c, parameters);
             }
         }
         cursor = cursor_next(cursor);

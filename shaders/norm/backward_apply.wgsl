@@ -6,9 +6,9 @@
 #import x
 #import dx
 
-fn backward_apply_at(at: Place, c: BackwardCoefficients) {
+fn backward_apply_at(at: Place, c: BackwardCoefficients, v: Varying) {
     let x = x_at(at.vector);
-    let own = backward_coefficients_at(c, at);
+    let own = with_varying(c, v);
     store_dx(at.vector, input_gradient(x, epilogue_backward(at, x, own.forward), own));
 }
 
@@ -28,15 +28,17 @@ fn backward_apply(
             cursor = cursor_next(cursor);
             let p1 = place(range, cursor, 0u);
             cursor = cursor_next(cursor);
-            backward_apply_at(p0, (*own)[0]);
-            backward_apply_at(p1, (*own)[0]);
+            backward_apply_at(p0, (*own)[0], varying_at(p0));
+            backward_apply_at(p1, (*own)[0], varying_at(p1));
         }
     }
     for (; item < range.end; item += team_rows) {
+        // It serves all columns.
+        let first = varying_at(place(range, cursor, 0u));
         for (var j = 0u; j < COLUMNS; j++) {
             let at = place(range, cursor, j);
             if at.owned {
-                backward_apply_at(at, select_backward_coefficients((*own)[j], next, at.next));
+                backward_apply_at(at, select_backward_coefficients((*own)[j], next, at.next), first);
             }
         }
         cursor = cursor_next(cursor);

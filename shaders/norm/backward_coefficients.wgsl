@@ -44,16 +44,33 @@ fn stored_backward_coefficients(
     return BackwardCoefficients(forward, statistics, none, vec4(0.0));
 }
 
-// Those of one vector.
-fn backward_coefficients_at(own: BackwardCoefficients, at: Place) -> BackwardCoefficients {
+// What varies along the range: the parameters of one vector, or its statistics.
+struct Varying {
+    parameters: Parameters,
+    statistics: Statistics,
+}
+
+fn varying_at(at: Place) -> Varying {
+    var statistics = Statistics(vec4(0.0), vec4(0.0), vec4(0.0));
+    if STATISTICS_VARY {
+        statistics = stored_statistics(at.varying_index);
+    }
+    return Varying(parameters_at(at), statistics);
+}
+
+// Whether vectors side by side differ in it, too.
+fn columns_vary() -> bool {
+    return STATISTICS_VARY && !STATISTICS_SHARE;
+}
+
+fn with_varying(own: BackwardCoefficients, v: Varying) -> BackwardCoefficients {
     if PARAMETERS_VARY {
-        let forward = coefficients_at(own.forward, at);
-        return BackwardCoefficients(forward, own.statistics, own.means, weights(at.varying_index));
+        let forward = with_parameters(own.forward, v.parameters);
+        return BackwardCoefficients(forward, own.statistics, own.means, v.parameters.weight);
     }
     if STATISTICS_VARY {
-        let statistics = stored_statistics(at.varying_index);
-        let forward = of_statistics(statistics, own.forward.scale, own.forward.bias);
-        return BackwardCoefficients(forward, statistics, own.means, own.weight);
+        let forward = of_statistics(v.statistics, own.forward.scale, own.forward.bias);
+        return BackwardCoefficients(forward, v.statistics, own.means, own.weight);
     }
     return own;
 }

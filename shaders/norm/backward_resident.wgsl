@@ -35,7 +35,7 @@ fn backward_resident(
             let at = place(range, cursor, 0u);
             held_x[i] = x_stored(at);
             let value = decode(held_x[i]);
-            let c = backward_coefficients_at(stored, at);
+            let c = with_varying(stored, varying_at(at));
             let gradient = epilogue_backward(at, value, c.forward);
             held_g[i] = encode(gradient);
             sums = combine(sums, sums_of_values(at, value, weighted(gradient, c), c.statistics));
@@ -49,7 +49,7 @@ fn backward_resident(
     for (var i = 0u; i < REGISTER_VECTORS; i++) {
         if i < mine {
             let at = place(range, cursor, 0u);
-            let c = backward_coefficients_at(own, at);
+            let c = with_varying(own, varying_at(at));
             store_dx(at.vector, input_gradient(decode(held_x[i]), decode(held_g[i]), c));
         }
         cursor = cursor_next(cursor);

@@ -45,7 +45,7 @@ fn backward_rows(
         for (var i = 0u; i < REGISTER_VECTORS; i++) {
             if i < mine {
                 let at = place(range, cursor, 0u);
-                let c = backward_coefficients_at(stored, at);
+                let c = with_varying(stored, varying_at(at));
                 held_x[i] = x_stored(at);
                 let value = decode(held_x[i]);
                 let gradient = epilogue_backward(at, value, c.forward);
@@ -68,7 +68,7 @@ fn backward_rows(
         for (var i = 0u; i < REGISTER_VECTORS; i++) {
             if i < mine {
                 let at = place(range, cursor, 0u);
-                let c = backward_coefficients_at(own, at);
+                let c = with_varying(own, varying_at(at));
                 store_dx(at.vector, input_gradient(decode(held_x[i]), decode(held_g[i]), c));
             }
             cursor = cursor_next(cursor);

@@ -29,11 +29,22 @@ fn of_statistics(statistics: Statistics, weight: vec4<f32>, bias: vec4<f32>) -> 
     return Coefficients(statistics.mean, scale, bias - statistics.mean_low * scale);
 }
 
-// Those of one vector.
-fn coefficients_at(own: Coefficients, at: Place) -> Coefficients {
+// The parameters of one vector, if they vary along the range.
+struct Parameters {
+    weight: vec4<f32>,
+    bias: vec4<f32>,
+}
+
+fn parameters_at(at: Place) -> Parameters {
     if PARAMETERS_VARY {
-        let weight = weights(at.varying_index);
-        return Coefficients(own.mean, own.scale * weight, biases(at.varying_index) + own.bias * weight);
+        return Parameters(weights(at.varying_index), biases(at.varying_index));
+    }
+    return Parameters(vec4(1.0), vec4(0.0));
+}
+
+fn with_parameters(own: Coefficients, p: Parameters) -> Coefficients {
+    if PARAMETERS_VARY {
+        return Coefficients(own.mean, own.scale * p.weight, p.bias + own.bias * p.weight);
     }
     return own;
 }

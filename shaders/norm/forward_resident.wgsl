@@ -62,7 +62,7 @@ fn forward_resident(
     for (var i = 0u; i < REGISTER_VECTORS; i++) {
         if i < mine {
             let at = place(range, cursor, 0u);
-            let value = normalized(decode(held[i]), coefficients_at(own, at));
+            let value = normalized(decode(held[i]), with_parameters(own, parameters_at(at)));
             store_y(at.vector, finish(at.vector, value));
         }
         cursor = cursor_next(cursor);

@@ -80,6 +80,9 @@ fn has_values(range: LaneRange, j: u32) -> bool {
 
 // The rows of the tensor that the components of a vector are in: one, two or four rows are an item.
 fn rows_of(range: LaneRange, cursor: Cursor, j: u32) -> vec4<u32> {
+    if STATISTICS_SHARE {
+        return vec4(cursor.item);
+    }
     let row = params.geometry.channels * params.geometry.plane;
     let item = 4u * params.geometry.span;
     let rows = 1u + u32(item >= 2u * row) + 2u * u32(item >= 4u * row);

@@ -1,16 +1,15 @@
-// (N, C, S): a channel is N planes of S neighbouring values. A unit is a channel, or WIDTH small planes. An item is one
-// vector of the aligned window around one plane. A plane of odd extent shares its first and last vector with its
+// (N, C, S): a channel is N planes of S neighbouring values. A unit is a channel, or WIDTH * COLUMNS planes side by side. An
+// item is one vector of the aligned window around one plane. A plane of odd extent shares its first and last vector with its
 // neighbours: a reduction masks their components, and an elementwise pass writes the vectors that *begin* in the plane.
 //
 // S is at least 4, so that a vector has values of at most two channels.
 
 #import lane_range
+// Planes of a lane, WIDTH apart. They are more than one where the parameters of a vector serve the same vector of each.
+#const COLUMNS
 
 // The four components of a vector share statistics.
 const COMPONENTS_SHARE = true;
-
-// The vectors of a plane are neighbours already: a lane needs no second column.
-const COLUMNS = 1u;
 
 // The lane that an invocation is. Several planes stand across, and lanes of one plane are to read neighbouring vectors: they
 // are neighbouring invocations.
@@ -24,7 +23,7 @@ fn lane_of(invocation: u32) -> u32 {
 
 fn lane_range(work: u32, lane: u32) -> LaneRange {
     var range = unclipped_range(work, lane);
-    range.unit = range.unit * WIDTH + range.column;
+    range.unit = range.unit * COLUMNS * WIDTH + range.column;
     // A plane has whole parameters.
     let plane_parameters = params.geometry.plane / params.geometry.parameter_plane;
     let parameter_unit = range.unit / params.geometry.parameter_units;
@@ -109,8 +108,11 @@ fn parameters_of(range: LaneRange, value: vec4<u32>) -> vec4<u32> {
 fn place(range: LaneRange, cursor: Cursor, j: u32) -> Place {
     let steps = vec4(0u, 1u, 2u, 3u);
     if !MASKED {
+        // Reductions read planes that are not there, too: they read the first again.
+        let there = COLUMNS == 1u || has_values(range, j);
+        let vector = cursor.vector + select(0u, j * WIDTH * params.geometry.span, there);
         let varying_index = parameters_of(range, 4u * cursor.offset + steps);
-        return Place(cursor.vector, vec4(true), vec4(false), true, varying_index);
+        return Place(vector, vec4(there), vec4(false), there, varying_index);
     }
     let begin = (cursor.sample * params.geometry.channels + range.unit) * params.geometry.plane;
     let end = begin + params.geometry.plane;
@@ -131,36 +133,37 @@ fn place(range: LaneRange, cursor: Cursor, j: u32) -> Place {
 
 // The last of several planes side by side may be beyond the tensor.
 fn has_values(range: LaneRange, j: u32) -> bool {
-    return WIDTH == 1u || range.unit < params.geometry.channels;
+    return (WIDTH == 1u && COLUMNS == 1u) || range.unit + j * WIDTH < params.geometry.channels;
 }
 
-fn statistics_of_unit(range: LaneRange) -> u32 {
+fn statistics_of_plane(range: LaneRange, j: u32) -> u32 {
+    let plane = range.unit + j * WIDTH;
     if OUTER {
-        return range.outer * params.geometry.channels + range.unit;
+        return range.outer * params.geometry.channels + plane;
     }
-    return range.unit;
+    return plane;
 }
 
 // The entry of a chunk that the lane's first component has: one for each statistic.
 fn partial_component(range: LaneRange, j: u32) -> u32 {
-    return statistics_of_unit(range);
+    return statistics_of_plane(range, j);
 }
 
 fn statistics_index(range: LaneRange, j: u32) -> vec4<u32> {
-    return vec4(statistics_of_unit(range));
+    return vec4(statistics_of_plane(range, j));
 }
 
 // Of the plane that follows in memory. Outer groups of several samples have two such planes, and take no elementwise
 // pass with masks.
 fn next_statistics_index(range: LaneRange, j: u32) -> vec4<u32> {
-    return vec4((statistics_of_unit(range) + 1u) % params.geometry.statistics);
+    return vec4((statistics_of_plane(range, j) + 1u) % params.geometry.statistics);
 }
 
 fn parameter_index(range: LaneRange, j: u32) -> vec4<u32> {
     if SAME_INDEX {
         return statistics_index(range, j);
     }
-    return vec4(range.unit % params.geometry.parameters);
+    return vec4((range.unit + j * WIDTH) % params.geometry.parameters);
 }
 
 fn next_parameter_index(range: LaneRange, j: u32) -> vec4<u32> {

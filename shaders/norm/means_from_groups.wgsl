@@ -3,7 +3,7 @@
 #import params
 #import layout
 #import backward_coefficients
-#import stored_statistics
+#import grouped
 #bind read scratch: array<vec2<f32>>
 
 fn stored_means(index: vec4<u32>) -> Means {

@@ -2,20 +2,11 @@
 
 #import standardize
 #import layout
+#import grouped
 #bind read saved: array<f32>
 
 // Mean and variance depend on x.
 const FROZEN = false;
-
-// Whether several neighbours of the tensor's division share a saved statistic: channels that of their group.
-override GROUPED: bool = false;
-
-fn saved_index(index: vec4<u32>) -> vec4<u32> {
-    if GROUPED {
-        return index / (params.geometry.statistics / params.geometry.saved_statistics);
-    }
-    return index;
-}
 
 fn saved_row(row: u32, index: vec4<u32>) -> vec4<f32> {
     let at = index + row * params.geometry.saved_statistics;

@@ -23,6 +23,9 @@ const TINY_PLANE: u64 = 16;
 /// Fewest rows for which columns pay: below it, the partial results outweigh the data.
 const MANY_ROWS: u64 = 16;
 
+/// The most planes that a lane takes side by side. A power of two.
+const PLANES_OF_LANE: u32 = 4;
+
 /// Items that a reduction takes at a time, so that a team's items are a multiple of it.
 const UNROLL: u64 = 4;
 
@@ -421,7 +424,9 @@ impl Partition {
 
     fn outer_units(&self, tile: Tile) -> u32 {
         match self.order {
-            Order::Planes => self.channels.div_ceil(self.width(tile)),
+            Order::Planes => self
+                .channels
+                .div_ceil(self.width(tile) * self.columns(tile)),
             Order::Columns => self.span.div_ceil(self.width(tile) * self.columns(tile)),
         }
     }
@@ -429,9 +434,12 @@ impl Partition {
     /// Vector columns of each lane: a power of two that leaves few of them beyond the row.
     fn columns(&self, tile: Tile) -> u32 {
         let width = self.width(tile);
+        if self.order == Order::Planes {
+            return self.plane_columns(tile, width);
+        }
         // Where groups share vectors, each column of a lane would need the coefficients of the next group.
         let shared = self.outer > 1 && self.masked;
-        if self.order == Order::Planes || width < tile.workgroup || shared {
+        if width < tile.workgroup || shared {
             return 1;
         }
         let all = self.span.div_ceil(width);
@@ -441,6 +449,19 @@ impl Partition {
             columns /= 2;
         }
         columns
+    }
+
+    /// Planes of each lane: several, if each lane has planes of its own, and a vector's parameters are the same in all planes.
+    fn plane_columns(&self, tile: Tile, width: u32) -> u32 {
+        let same = self.parameters_vary()
+            && !self.masked
+            && self.plane / self.parameter_plane == self.parameters;
+        let most = tile.columns.min(PLANES_OF_LANE);
+        let enough = 1 << (self.channels / width).max(1).ilog2();
+        match same && width == tile.workgroup {
+            true => most.min(enough),
+            false => 1,
+        }
     }
 
     /// Lanes across an item: of several small planes, or of a row.

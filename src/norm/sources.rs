@@ -13,7 +13,7 @@ pub const SOURCES: &[Source] = sources!("norm":
     epilogue_add_relu, epilogue_backward_add_relu, epilogue_backward_identity, epilogue_backward_relu,
     epilogue_backward_silu, epilogue_identity, epilogue_relu, epilogue_silu, exchange_folded, exchange_whole,
     finalize, forward_reread, forward_resident,
-    geometry, grid, incoming_dresidual, incoming_dy,
+    geometry, grid, grouped, incoming_dresidual, incoming_dy,
     lane_range, layout_columns, layout_planes,
     mean, means_from_groups, means_from_scratch, means_from_sums, means_none, moments,
     normalize, own_unit_gradients, own_unit_statistics,

@@ -14,7 +14,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "layout_columns": "4u * (range.outer * params.geometry.span + vector_column(range, j))" => "4u * vector_column(range, j)", "samples overwrite each other's partial results", "instance n16c4h3w3 nhwc f32 backward split 8x8x2";
     "layout_columns": "range.outer * channels + index" => "index", "samples share statistics";
     "layout_columns": "(end + 3u) / 4u <= window_begin" => "begin / 4u < window_begin", "a sample that begins before the window is skipped", "instance n2c3l129 nlc f32 backward skip gpu binding=1024";
-    "layout_planes": "range.unit % params.geometry.parameters" => "0u", "the first weight for all";
+    "layout_planes": "(range.unit + j * WIDTH) % params.geometry.parameters" => "0u", "the first weight for all";
     "layout_planes": "(range.unit + 1u) % params.geometry.parameters" => "range.unit % params.geometry.parameters", "the next channel gets this one's weight", "instance n3c65h5w5 nchw f32 backward skip no-bias split 8x8x2";
     "combine_chunks": "first += index / params.geometry.channels * params.reduction.outer_stride;" => "", "the first sample's partial results for all", "instance n16c4h3w3 nhwc f32 backward split 8x8x2";
     "combine_chunks": "channel = index % params.geometry.channels;" => "", "channels are counted through all samples", "instance n16c4h3w3 nhwc f32 backward split 8x8x2";

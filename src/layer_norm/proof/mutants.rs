@@ -21,7 +21,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "layout_columns": "let rows = 1u + u32(item >= 2u * row) + 2u * u32(item >= 4u * row);" => "let rows = 1u + u32(item >= 2u * row);", "four rows for two", "layer n9c31 nc f32 backward split gpu";
     "backward_coefficients": "stored_statistics(at.varying_index)" => "stored_statistics(vec4(0u))", "the first row's statistics for all", "layer n40c64 nc f32 backward reread 64x32 gpu";
     "backward_coefficients": "own.forward.scale, own.forward.bias);" => "own.forward.bias, own.forward.scale);", "weight and bias exchanged", "layer n40c64 nc f32 relu backward reread 64x32 gpu";
-    "backward_coefficients": "own.means, weights(at.varying_index));" => "own.means, vec4(1.0));", "rows without weights", "layer n40c64 nc f32 backward reread 64x32 gpu";
+    "backward_coefficients": "own.means, v.parameters.weight);" => "own.means, vec4(1.0));", "rows without weights", "layer n40c64 nc f32 backward reread 64x32 gpu";
     "x_added": "decode(x[at.vector]) + decode(residual[at.vector])" => "decode(x[at.vector])", "the residual is not added", "layer n3c768 nc f32 forward prenorm split gpu";
     "x_added": "added[at.vector] = sum;" => "", "the sum is not written", "layer n3c768 nc f32 forward prenorm split gpu";
     "x_added": "return decode(added[vector]);" => "return decode(x[vector]);", "y without the residual", "layer n40c64 nc f32 forward prenorm reread 64x32 gpu";

@@ -31,7 +31,7 @@ impl LaneRange {
         let range = Self::unclipped(order, geometry, work, lane);
         match order {
             Order::Planes => {
-                let unit = range.unit * geometry.width + range.column;
+                let unit = range.unit * geometry.columns * geometry.width + range.column;
                 let end = if unit < geometry.channels {
                     range.end
                 } else {
@@ -79,7 +79,7 @@ impl LaneRange {
             Order::Planes => {
                 let plane = u64::from(g.plane);
                 let sample = outer_begin / (u64::from(g.channels) * plane) + u64::from(item) / span;
-                let begin = (sample * u64::from(g.channels) + u64::from(self.unit)) * plane;
+                let begin = (sample * u64::from(g.channels) + u64::from(self.plane(j))) * plane;
                 let end = (begin + plane).min(outer_end);
                 (begin / 4 + u64::from(item) % span, begin, end)
             }
@@ -113,13 +113,18 @@ impl LaneRange {
         (0..range.geometry.columns).filter(move |&j| range.has_values(j))
     }
 
+    /// The lane's plane `j`, in an outer group.
+    fn plane(&self, j: u32) -> u32 {
+        self.unit + j * self.geometry.width
+    }
+
     fn vector_column(&self, j: u32) -> u32 {
         (self.unit * self.geometry.columns + j) * self.geometry.width + self.column
     }
 
     pub fn has_values(&self, j: u32) -> bool {
         match self.order {
-            Order::Planes => self.unit < self.geometry.channels,
+            Order::Planes => self.plane(j) < self.geometry.channels,
             Order::Columns => self.vector_column(j) < self.geometry.span,
         }
     }
@@ -127,7 +132,7 @@ impl LaneRange {
     /// The components that have an entry of their own in a chunk of partial results, and the first one's entry.
     pub fn entries(&self, j: u32) -> (u32, usize) {
         match self.order {
-            Order::Planes => (self.outer * self.geometry.channels + self.unit, 1),
+            Order::Planes => (self.outer * self.geometry.channels + self.plane(j), 1),
             Order::Columns => (
                 4 * (self.outer * self.geometry.span + self.vector_column(j)),
                 4,
@@ -144,7 +149,7 @@ impl LaneRange {
     pub fn statistics_index(&self, j: u32) -> [usize; 4] {
         let g = &self.geometry;
         let within = match self.order {
-            Order::Planes => [self.unit as usize; 4],
+            Order::Planes => [self.plane(j) as usize; 4],
             Order::Columns => self.index_in_row(j, g.plane, g.channels),
         };
         within.map(|index| (self.outer * g.channels) as usize + index)
@@ -164,7 +169,7 @@ impl LaneRange {
     pub fn parameter_index(&self, j: u32) -> [usize; 4] {
         let g = &self.geometry;
         match self.order {
-            Order::Planes => [(self.unit % g.parameters) as usize; 4],
+            Order::Planes => [(self.plane(j) % g.parameters) as usize; 4],
             Order::Columns => self.index_in_row(j, g.parameter_plane, g.parameters),
         }
     }
