@@ -61,6 +61,11 @@ impl GroupNormConfig {
         SavedRows::new(self.num_groups.saturating_mul(samples))
     }
 
+    /// The number of channels of a group, of a configuration that is checked.
+    pub(crate) fn channels_of_group(&self) -> u32 {
+        (self.num_channels / self.num_groups) as u32
+    }
+
     /// Checks what does not depend on a shape.
     pub(crate) fn check(&self) -> Result<(), PlanError> {
         let unsupported = |field, reason| Err(PlanError::Unsupported { field, reason });

@@ -9,10 +9,11 @@ use crate::norm::field::SAVED;
 use crate::norm::kernels::backward_normalize::Means;
 use crate::norm::kernels::finalize::{Combine, Finalized};
 use crate::norm::kernels::{SUMS_FLOATS, backward_stats, finalize};
+use crate::norm::options::Destination;
 use crate::norm::partition::Over;
 use crate::norm::planner::{Decisions, Norm, Planner};
 use crate::norm::sample::{BackwardOptions, ForwardOptions, Params};
-use crate::norm::tuning::Tuning;
+use crate::norm::tuning::{Strategy, Tuning};
 use crate::norm::uniform::EpsSettings;
 use crate::norm::{passes, sources};
 
@@ -46,6 +47,22 @@ fn planner<'a>(
     Ok(planner)
 }
 
+/// The tensor divided into channels of samples, which share the statistics of their group.
+fn channels<'a>(
+    caps: &'a Caps,
+    problem: Problem,
+    config: &GroupNormConfig,
+    tuning: Tuning,
+) -> Result<Planner<'a, EpsSettings>, PlanError> {
+    let mut planner = planner(caps, problem, config, tuning, Over::Instance)?;
+    let in_group = config.channels_of_group();
+    let groups = planner.partition.statistics() / in_group;
+    let values = planner.partition.values_per_statistic() * in_group;
+    planner.set_saved(groups, values);
+    planner.set("GROUPED", true);
+    Ok(planner)
+}
+
 /// Normalizes each group of channels of each sample, and saves the statistics.
 pub fn forward(
     caps: &Caps,
@@ -56,7 +73,18 @@ pub fn forward(
     let groups = Over::Groups(config.num_groups);
     let mut planner = planner(caps, problem, config, options.tuning, groups)?;
     passes::set_prenorm(&mut planner, options.prenorm)?;
-    let dispatches = passes::forward(&mut planner)?;
+    let split = !planner.is_empty() && planner.strategy(1, 0)? == Strategy::Split;
+    let dispatches = if split {
+        let mut dispatches = passes::moments(&mut planner, Finalized::Statistics)?;
+        // Channels have one weight each, which lanes keep.
+        let mut channels = channels(caps, problem, config, options.tuning)?;
+        passes::set_prenorm(&mut channels, options.prenorm)?;
+        channels.sum_is_written();
+        dispatches.extend(passes::elementwise(&channels, Destination::OutOfPlace));
+        dispatches
+    } else {
+        passes::forward(&mut planner)?
+    };
     let needs = passes::forward_needs(&planner);
     planner.program(dispatches, needs)
 }
@@ -77,13 +105,10 @@ pub fn backward(
     } = options;
     let adds = config.epilogue.adds();
     passes::check_wanted(dx, parameters, adds)?;
-    let mut planner = planner(caps, problem, config, tuning, Over::Instance)?;
-    // A group's number of values and of statistics, where the tensor is divided into channels.
+    let mut planner = channels(caps, problem, config, tuning)?;
     let channels = planner.partition.statistics();
-    let in_group = (config.num_channels / config.num_groups) as u32;
+    let in_group = config.channels_of_group();
     let groups = channels / in_group;
-    planner.set_saved(groups, planner.partition.values_per_statistic() * in_group);
-    planner.set("GROUPED", true);
     passes::set_dadded(&mut planner, prenorm && dx.is_some())?;
     let grads = passes::set_parameter_gradients(&mut planner, parameters);
     let coupled = dx.is_some() && !planner.is_empty();

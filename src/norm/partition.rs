@@ -23,8 +23,9 @@ const TINY_PLANE: u64 = 16;
 /// Fewest rows for which columns pay: below it, the partial results outweigh the data.
 const MANY_ROWS: u64 = 16;
 
-/// The most planes that a lane takes side by side. A power of two.
-const PLANES_OF_LANE: u32 = 4;
+/// Planes that a lane takes side by side: as many as leave so many units, but not fewer than these.
+const MANY_UNITS: u32 = 16;
+const FEW_PLANES: u32 = 8;
 
 /// Items that a reduction takes at a time, so that a team's items are a multiple of it.
 const UNROLL: u64 = 4;
@@ -350,6 +351,11 @@ impl Partition {
         self.order == Order::Planes && self.parameter_plane < self.plane
     }
 
+    /// Whether each plane has all parameters, as rows have.
+    pub fn planes_have_all_parameters(&self) -> bool {
+        self.plane / self.parameter_plane == self.parameters
+    }
+
     /// Whether the four components of a vector share parameters.
     pub fn parameters_share(&self) -> bool {
         let whole = self.parameter_plane.is_multiple_of(4) && !self.masked;
@@ -453,13 +459,11 @@ impl Partition {
 
     /// Planes of each lane: several, if each lane has planes of its own, and a vector's parameters are the same in all planes.
     fn plane_columns(&self, tile: Tile, width: u32) -> u32 {
-        let same = self.parameters_vary()
-            && !self.masked
-            && self.plane / self.parameter_plane == self.parameters;
-        let most = tile.columns.min(PLANES_OF_LANE);
-        let enough = 1 << (self.channels / width).max(1).ilog2();
+        let same = self.parameters_vary() && !self.masked && self.planes_have_all_parameters();
+        let planes = self.channels / width;
+        let most = (planes / MANY_UNITS).max(FEW_PLANES).min(planes).max(1);
         match same && width == tile.workgroup {
-            true => most.min(enough),
+            true => tile.columns.min(1 << most.ilog2()),
             false => 1,
         }
     }

@@ -9,7 +9,7 @@ const VECTORS_OF_LANE: u32 = 4;
 const FEWEST_LANES: u32 = 8;
 
 /// The longest planes, in vectors, of which a processor's lanes take one each. The planes of all lanes fit its cache.
-const MAX_LANE_SPAN: u32 = 512;
+const MAX_LANE_SPAN: u32 = 4096;
 
 /// The size of a workgroup, and how its lanes walk together. A lane is one invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

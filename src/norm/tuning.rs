@@ -63,7 +63,11 @@ impl Strategy {
             // On a processor the registers of an invocation are memory.
             Self::Resident => !caps.cpu && units >= 64,
             // Few cores with large caches need no more than enough workgroups to share out evenly.
-            Self::Reread if caps.cpu => units >= 16,
+            // Parameters that vary cost as much as values, unless planes side by side share them.
+            Self::Reread if caps.cpu => {
+                let loads = partition.parameters_vary() && !partition.planes_have_all_parameters();
+                units >= 16 && !loads
+            }
             // A workgroup streams its values at a fraction of the device's speed. It must be one of many,
             // and small enough that the second read comes from cache.
             Self::Reread => units >= 256 && partition.elements / units <= 16 * 1024,

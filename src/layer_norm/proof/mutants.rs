@@ -28,10 +28,11 @@ const MUTANTS: &[Mutant] = mutants! {
     "x_added_before": "return decode(added[vector]);" => "return 2.0 * decode(added[vector]);", "twice the sum", "layer n3c768 nc f32 forward prenorm split gpu";
     "dadded_added": "values + decode(dadded[vector])" => "values", "the other gradient is not added", "layer n3c768 nc f32 backward prenorm split gpu";
     "dx_in_place": "encode(with_dadded(vector, values))" => "encode(values)", "nor is it in place", "layer n3c768 nc f32 backward in-place prenorm split gpu";
+    "layout_planes": "index >= vec4(parameters)" => "index >= vec4(2u * parameters)", "weights beyond the last", "layer n9c31 nc f32 forward split gpu";
 };
 
 #[test]
 fn every_mutant_is_caught_by_a_case() {
     every_mutant_is_caught(MUTANTS, &cases(24));
-    assert!(MUTANTS.len() >= 23, "{} mutants", MUTANTS.len());
+    assert!(MUTANTS.len() >= 24, "{} mutants", MUTANTS.len());
 }
