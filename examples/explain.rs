@@ -2,23 +2,29 @@
 //!
 //! ```text
 //! cargo run --example explain -- "n32c64h56w56 nchw f16 relu backward in-place split 256x32"
+//! cargo run --example explain -- "group n2c64h56w56 groups=32 silu backward"
 //! cargo run --example explain -- "n32c64h56w56 nhwc" --caps webgpu --form read-write,constants --wgsl
 //! ```
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use anyhow::bail;
 use clap::{Parser, ValueEnum};
-use wgpu_norm::batch_norm::{BackwardOptions, EvalOptions, Line, Pass, Strategy, Tuner, Tuning};
-use wgpu_norm::{Access, Caps, Form, Gpu, Launch, PlanError};
+use wgpu_norm::batch_norm::{BackwardOptions, Common, EvalOptions, Pass, Strategy, Tuner, Tuning};
+use wgpu_norm::{
+    Access, Caps, Form, Gpu, Launch, PlanError, WordError, batch_norm, group_norm, instance_norm,
+    layer_norm, rms_norm,
+};
 
 #[derive(Parser)]
 struct Arguments {
-    /// A problem line: extents, layout, storage type, epilogue, pass and its options, strategy, tile. The extents alone
-    /// will do, for training.
+    /// A problem line: norm, extents, layout, storage type, epilogue, pass and its options, strategy, tile. The norm is
+    /// group, instance, layer or rms; without one it is BatchNorm. The extents alone will do, for training.
     #[arg(default_value = "n32c64h56w56 nchw")]
     line: Line,
     /// Plans for this machine's device, or for any GPU with WebGPU's default limits. The second needs no device.
@@ -34,6 +40,59 @@ struct Arguments {
     /// one buffer can be bound together. With `constants` no override is left: it compiles without pipeline constants.
     #[arg(long, value_enum, value_delimiter = ',')]
     form: Vec<Variant>,
+}
+
+/// A problem line of any norm.
+#[derive(Clone, Copy)]
+enum Line {
+    Batch(batch_norm::Line),
+    Group(group_norm::Line),
+    Instance(instance_norm::Line),
+    Layer(layer_norm::Line),
+    Rms(rms_norm::Line),
+}
+
+/// The same expression for the line of each norm.
+macro_rules! each {
+    ($line:expr, $of:ident => $value:expr) => {
+        match $line {
+            Line::Batch($of) => $value,
+            Line::Group($of) => $value,
+            Line::Instance($of) => $value,
+            Line::Layer($of) => $value,
+            Line::Rms($of) => $value,
+        }
+    };
+}
+
+impl Line {
+    fn common(&mut self) -> &mut Common {
+        each!(self, line => &mut line.common)
+    }
+
+    fn launches(&self, caps: &Caps, form: Form) -> Result<Vec<Launch>, PlanError> {
+        each!(self, line => line.launches(caps, form))
+    }
+}
+
+impl FromStr for Line {
+    type Err = WordError;
+
+    fn from_str(line: &str) -> Result<Self, WordError> {
+        Ok(match line.split_whitespace().next() {
+            Some("group") => Self::Group(line.parse()?),
+            Some("instance") => Self::Instance(line.parse()?),
+            Some("layer") => Self::Layer(line.parse()?),
+            Some("rms") => Self::Rms(line.parse()?),
+            _ => Self::Batch(line.parse()?),
+        })
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        each!(self, line => line.fmt(f))
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -76,12 +135,12 @@ fn explain(arguments: Arguments, out: &mut impl Write) -> anyhow::Result<()> {
             let gpu = Gpu::open()?;
             writeln!(out, "{}", gpu.adapter_name())?;
             if let Some(path) = tune {
-                line.common.tuning = measured(&mut Tuner::with_file(&gpu, path)?, &line)?;
+                line.common().tuning = measured(&mut Tuner::with_file(&gpu, path)?, &line)?;
             }
             *gpu.kernels().caps()
         }
     };
-    writeln!(out, "{:?}\n\n{line}", line.common.caps(&caps))?;
+    writeln!(out, "{:?}\n\n{line}", line.common().caps(&caps))?;
     let form = Form::default()
         .read_write(arguments.form.contains(&Variant::ReadWrite))
         .constants(arguments.form.contains(&Variant::Constants));
@@ -96,6 +155,9 @@ fn explain(arguments: Arguments, out: &mut impl Write) -> anyhow::Result<()> {
 
 /// The fastest strategy and tile on the tuner's device.
 fn measured(tuner: &mut Tuner, line: &Line) -> anyhow::Result<Tuning> {
+    let Line::Batch(line) = line else {
+        bail!("--tune measures BatchNorm only");
+    };
     let (problem, config) = (line.common.problem, &line.config);
     Ok(match line.pass {
         Pass::Train => tuner.train(problem, config)?,
@@ -116,9 +178,10 @@ fn measured(tuner: &mut Tuner, line: &Line) -> anyhow::Result<Tuning> {
 fn print_strategies(line: &Line, caps: &Caps, out: &mut impl Write) -> anyhow::Result<()> {
     let with = |strategy| {
         let mut line = *line;
-        line.common.tuning.strategy = strategy;
+        line.common().tuning.strategy = strategy;
         line.launches(caps, Form::default())
     };
+    let forced_by_line = { *line }.common().tuning.strategy;
     let own = with(None)?;
     let each: Vec<_> = Strategy::ALL
         .iter()
@@ -139,7 +202,7 @@ fn print_strategies(line: &Line, caps: &Caps, out: &mut impl Write) -> anyhow::R
             Ok(launches) if launches == own => "is the plan's choice".to_owned(),
             Ok(_) => "can serve, but the plan expects its choice to be faster".to_owned(),
         };
-        let forced = line.common.tuning.strategy == Some(strategy);
+        let forced = forced_by_line == Some(strategy);
         let verdict = if forced {
             format!("{verdict}; forced by the line")
         } else {

@@ -14,10 +14,10 @@ pub enum PlanError {
     /// `num_features` is zero.
     #[error("num_features: expected at least 1 channel, got 0")]
     ZeroChannels,
-    /// The shape's number of channels is not `num_features`.
-    #[error("x: expected {expected} channels (num_features), got {got} in {shape}")]
+    /// The shape's number of channels is not the configuration's.
+    #[error("x: expected {expected} channels, got {got} in {shape}")]
     Channels {
-        /// `num_features` of the configuration.
+        /// The configuration's number of channels.
         expected: usize,
         /// The number of channels of the shape.
         got: usize,

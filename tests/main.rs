@@ -2,9 +2,9 @@
 
 mod bad_input;
 mod common;
+mod equivalences;
 mod fused;
 mod gradients;
-mod instance_norm;
 mod large_mean;
 mod launches;
 mod layer;
@@ -17,6 +17,7 @@ mod outliers;
 mod pieces;
 mod plans;
 mod prenorm;
+mod sample_norms;
 mod state;
 mod suites;
 mod tuner;

@@ -1,12 +1,14 @@
-//! Two norms on one device: kernels of one name and of different norms are different kernels.
+//! Several norms on one device: kernels of one name and of different norms are different kernels.
 
+use crate::common::sample_norm::Tested;
 use crate::common::{gpu, noise, wide};
 use wgpu_norm::batch_norm::{self, Strategy, Tuning};
+use wgpu_norm::group_norm::{ForwardOptions, ForwardPlan, Layer};
+use wgpu_norm::reference::batch_norm as batch;
 use wgpu_norm::reference::compare::{Bound, within};
-use wgpu_norm::reference::{batch_norm as batch, instance_norm as instance};
 use wgpu_norm::{
-    BatchNorm, BatchNormConfig, Caps, Form, Gpu, InstanceNorm, InstanceNormConfig, Shape,
-    instance_norm,
+    BatchNorm, BatchNormConfig, Caps, Form, Gpu, GroupNormConfig, InstanceNormConfig, Launch,
+    LayerNormConfig, RmsNormConfig, Shape,
 };
 
 const CLOSE: Bound = Bound::new(1e-5, 1e-5);
@@ -34,52 +36,65 @@ fn by_batch(gpu: &Gpu, bn: &mut BatchNorm, shape: Shape) {
     );
 }
 
-/// The same of the instances' norm.
-fn by_instance(gpu: &Gpu, norm: &InstanceNorm, shape: Shape) {
+/// The same of another norm.
+fn by_sample<C: Tested>(gpu: &Gpu, norm: &Layer<C>, shape: Shape) {
     let [x, dy] = [1, 2].map(|seed| noise(seed, shape.elements().unwrap()));
     let (y, saved) = norm.train(&gpu.tensor(shape, &x).unwrap()).unwrap();
     let gradients = norm
         .backward(saved, &gpu.tensor(shape, &dy).unwrap())
         .unwrap();
-    let eps = f64::from(norm.config().eps);
-    let expected = instance::forward(shape, &wide(&x), None, None, eps);
-    check("instance y", shape, &y.read().unwrap(), &expected.y);
-    let expected = instance::backward(shape, &wide(&x), &wide(&dy), None, eps);
+    let config = norm.config();
+    let named = |what| format!("{} {what}", C::WORD);
+    let expected = config.forward_of(shape, &x, None, None).y;
+    check(&named("y"), shape, &y.read().unwrap(), &expected);
+    let expected = config.gradients_of(shape, &x, &wide(&dy), None).dx;
     check(
-        "instance dx",
+        &named("dx"),
         shape,
         &gradients.dx.read().unwrap(),
-        &expected.dx,
+        &expected,
     );
 }
 
 #[test]
 fn each_norm_has_its_own_kernels_whichever_comes_first() {
-    for batch_first in [true, false] {
-        let gpu = gpu();
-        for shape in [
-            Shape::nchw(3, 4, 7, 7),
-            Shape::nhwc(3, 6, 6, 8),
-            Shape::nchw(2, 16, 8, 8),
-            // One sample is one batch of instances.
-            Shape::nchw(1, 16, 8, 8),
-        ] {
+    for shape in [
+        Shape::nchw(3, 4, 7, 7),
+        Shape::nhwc(3, 6, 6, 8),
+        // One sample is one batch of instances.
+        Shape::nchw(1, 16, 8, 8),
+    ] {
+        for turned in [false, true] {
+            let gpu = gpu();
             let channels = shape.channels();
             // The same parameters, of which the kernels differ only by their norm.
             let mut bn = BatchNormConfig::new(channels).build(&gpu).unwrap();
-            let norm = InstanceNormConfig::new(channels)
-                .affine(true)
-                .build(&gpu)
-                .unwrap();
-            for step in 0..4 {
-                if batch_first == (step % 2 == 0) {
-                    by_batch(&gpu, &mut bn, shape);
-                } else {
-                    by_instance(&gpu, &norm, shape);
+            let group = GroupNormConfig::usual(shape).build(&gpu).unwrap();
+            let instance = InstanceNormConfig::usual(shape).build(&gpu).unwrap();
+            let layer = LayerNormConfig::usual(shape).build(&gpu).unwrap();
+            let rms = RmsNormConfig::usual(shape).build(&gpu).unwrap();
+            let mut order = [0, 1, 2, 3, 4];
+            if turned {
+                order.reverse();
+            }
+            // Twice: after the others, each finds its kernels again.
+            for norm in order.repeat(2) {
+                match norm {
+                    0 => by_batch(&gpu, &mut bn, shape),
+                    1 => by_sample(&gpu, &group, shape),
+                    2 => by_sample(&gpu, &instance, shape),
+                    3 => by_sample(&gpu, &layer, shape),
+                    _ => by_sample(&gpu, &rms, shape),
                 }
             }
         }
     }
+}
+
+fn labels_are(launches: &[Launch], norm: &str) {
+    let labels: Vec<&str> = launches.iter().map(|launch| &launch.label[..]).collect();
+    let names = ["stats", "finalize", "normalize"];
+    assert_eq!(labels, names.map(|name| format!("{norm}.{name}")));
 }
 
 #[test]
@@ -87,18 +102,19 @@ fn labels_say_the_norm() {
     let shape = Shape::nchw(3, 4, 7, 7);
     let (caps, form) = (Caps::webgpu(), Form::default());
     let split = Tuning::default().strategy(Some(Strategy::Split));
-    let batch = BatchNormConfig::new(4).track_running_stats(false);
+    let config = BatchNormConfig::new(4).track_running_stats(false);
     let options = batch_norm::TrainOptions::default().tuning(split);
-    let batch = batch_norm::TrainPlan::describe(&caps, shape, &batch, options, form).unwrap();
-    let instance = InstanceNormConfig::new(4).affine(true);
-    let options = instance_norm::ForwardOptions::default().tuning(split);
-    let plan = instance_norm::ForwardPlan::describe(&caps, shape, &instance, options, form);
-    let plan = plan.unwrap();
-    let names = ["stats", "finalize", "normalize"];
-    let labels = |norm: &str| names.map(|name| format!("{norm}.{name}")).to_vec();
-    let of = |launches: &[wgpu_norm::Launch]| -> Vec<String> {
-        launches.iter().map(|launch| launch.label.clone()).collect()
-    };
-    assert_eq!(of(&batch), labels("batch_norm"));
-    assert_eq!(of(&plan), labels("instance_norm"));
+    let launches = batch_norm::TrainPlan::describe(&caps, shape, &config, options, form);
+    labels_are(&launches.unwrap(), "batch_norm");
+
+    fn by_sample<C: Tested>(shape: Shape, split: Tuning) {
+        let options = ForwardOptions::default().tuning(split);
+        let (caps, form) = (Caps::webgpu(), Form::default());
+        let launches = ForwardPlan::describe(&caps, shape, &C::usual(shape), options, form);
+        labels_are(&launches.unwrap(), &format!("{}_norm", C::WORD));
+    }
+    by_sample::<GroupNormConfig>(shape, split);
+    by_sample::<InstanceNormConfig>(shape, split);
+    by_sample::<LayerNormConfig>(shape, split);
+    by_sample::<RmsNormConfig>(shape, split);
 }

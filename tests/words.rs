@@ -7,8 +7,9 @@ use wgpu_norm::batch_norm::{
     Destination, Epilogue, Line, ParameterGradients, Pass, Strategy, Tile, Tuning,
 };
 use wgpu_norm::{
-    BatchNormConfig, Caps, Dtype, Form, InstanceNormConfig, Layout, PlanError, Problem, Shape,
-    WordError, instance_norm,
+    BatchNormConfig, Caps, Dtype, Form, GroupNormConfig, InstanceNormConfig, LayerNormConfig,
+    Layout, PlanError, Problem, RmsNormConfig, SampleLine, SampleNorm, Shape, WordError,
+    group_norm, instance_norm, layer_norm, rms_norm,
 };
 
 /// Each value's word reads back as the value, and no two values have one word.
@@ -144,6 +145,40 @@ const INSTANCE_LINES: [&str; 4] = [
     "instance n2c3h4w4 nchw f32 backward no-dx accumulate",
 ];
 
+const GROUP_LINES: [&str; 5] = [
+    "group n2c64h56w56 nchw f16 silu backward groups=16",
+    "group n2c64h56w56 nhwc f32 relu forward",
+    "group n2c6l5 ncl bf16 add-relu backward in-place skip groups=3 no-weight no-bias eps=0.001",
+    "group n4c8 nc f32 forward groups=2 split 256x32",
+    "group n2c6d2h5w6 ndhwc f32 backward no-dx accumulate groups=6 gpu binding=4096",
+];
+
+const LAYER_LINES: [&str; 5] = [
+    "layer n4096c1024 nc f16 backward",
+    "layer n2c6l5 ncl f32 forward size=5",
+    "layer n2c8l5 nlc bf16 silu backward in-place accumulate no-bias eps=0.001 reread",
+    "layer n2c6h4w4 nhwc f32 forward size=96 no-weight no-bias",
+    "layer n2c6h4w4 nchw f32 add-relu backward no-dx gpu binding=4096",
+];
+
+const RMS_LINES: [&str; 4] = [
+    "rms n4096c1024 nc f16 backward",
+    "rms n2c6l5 nlc bf16 silu backward skip unit-offset eps=0.00001",
+    "rms n2c6h4w4 nhwc f32 forward size=24 no-weight",
+    "rms n2c6h4w4 nchw f32 backward in-place size=16 split 64x32",
+];
+
+/// Each line reads back, and has dispatches.
+fn lines_of_samples<C: SampleNorm>(lines: &[&str]) {
+    for line in lines {
+        let read: SampleLine<C> = line.parse().unwrap();
+        assert_eq!(read.to_string(), *line);
+        assert_eq!(read.to_string().parse(), Ok(read));
+        let launches = read.launches(&Caps::webgpu(), Form::default()).unwrap();
+        assert!(!launches.is_empty(), "{line}");
+    }
+}
+
 #[test]
 fn problem_lines_read_back_and_have_dispatches() {
     let (caps, form) = (Caps::webgpu(), Form::default());
@@ -159,12 +194,10 @@ fn problem_lines_read_back_and_have_dispatches() {
             assert!(!launches.unwrap().is_empty(), "{line}");
         }
     }
-    for line in INSTANCE_LINES {
-        let read: instance_norm::Line = line.parse().unwrap();
-        assert_eq!(read.to_string(), line);
-        assert_eq!(read.to_string().parse(), Ok(read));
-        assert!(!read.launches(&caps, form).unwrap().is_empty(), "{line}");
-    }
+    lines_of_samples::<InstanceNormConfig>(&INSTANCE_LINES);
+    lines_of_samples::<GroupNormConfig>(&GROUP_LINES);
+    lines_of_samples::<LayerNormConfig>(&LAYER_LINES);
+    lines_of_samples::<RmsNormConfig>(&RMS_LINES);
     // Layout, storage type and pass may be left out.
     let short: Line = "n4c3h5w6".parse().unwrap();
     assert_eq!(short.to_string(), "n4c3h5w6 nchw f32 train");
@@ -180,6 +213,23 @@ fn problem_lines_read_back_and_have_dispatches() {
     let pass = instance_norm::Pass::Forward;
     let made = instance_norm::Line::new(Shape::nchw(4, 3, 5, 6), &config, pass);
     assert_eq!(short, made);
+    // 32 groups where they divide the channels, else one. Rows of channels where those are innermost, else of whole samples.
+    let groups = |line: &str| line.parse::<group_norm::Line>().unwrap().config.num_groups;
+    assert_eq!((groups("group n2c64l5"), groups("group n2c48l5")), (32, 1));
+    let row = |line: &str| {
+        line.parse::<layer_norm::Line>()
+            .unwrap()
+            .config
+            .normalized_size
+    };
+    assert_eq!((row("layer n2c6l5 nlc"), row("layer n2c6l5 ncl")), (6, 30));
+    let row = |line: &str| {
+        line.parse::<rms_norm::Line>()
+            .unwrap()
+            .config
+            .normalized_size
+    };
+    assert_eq!((row("rms n2c6"), row("rms n2c6l5")), (6, 30));
 }
 
 #[test]
@@ -211,5 +261,31 @@ fn a_line_that_cannot_be_read_names_the_word() {
         ("instance n4c3l5 eps=small", "eps=small"),
     ] {
         refused::<instance_norm::Line>(line, "line", word);
+    }
+    for (line, word) in [
+        ("instance n4c4l5", "instance n4c4l5"),
+        ("group n4c4l5 groups=", "groups="),
+        ("group n4c4l5 groups=-2", "groups=-2"),
+        ("group n4c4l5 size=4", "size=4"),
+        ("group n4c4l5 unit-offset", "unit-offset"),
+        ("group n4c4l5 skip forward", "skip"),
+    ] {
+        refused::<group_norm::Line>(line, "line", word);
+    }
+    for (line, word) in [
+        ("layernorm n4c4", "layernorm n4c4"),
+        ("layer n4c4 groups=2", "groups=2"),
+        ("layer n4c4 size=all", "size=all"),
+        ("layer n4c4 unit-offset", "unit-offset"),
+    ] {
+        refused::<layer_norm::Line>(line, "line", word);
+    }
+    for (line, word) in [
+        ("layer n4c4", "layer n4c4"),
+        ("rms n4c4 no-bias", "no-bias"),
+        ("rms n4c4 size=", "size="),
+        ("rms n4c4 untracked", "untracked"),
+    ] {
+        refused::<rms_norm::Line>(line, "line", word);
     }
 }

@@ -1,10 +1,10 @@
-//! What the network repeats: convolution, BatchNorm or a bias, ReLU and pooling.
+//! What the network repeats: convolution, a norm or a bias, ReLU and pooling.
 
 use wgpu::Buffer;
 use wgpu_norm::Gpu;
 
 use crate::layers::{Bias, Conv, Pool};
-use crate::norm::Norm;
+use crate::norm::{Norm, norm};
 use crate::parameter::Parameter;
 use crate::program::Program;
 use crate::random::Random;
@@ -13,10 +13,10 @@ use crate::settings::Settings;
 /// What a forward pass is for.
 #[derive(Clone, Copy)]
 pub enum Mode {
-    /// BatchNorm normalizes with the batch's own statistics.
+    /// The norm leaves what its backward pass needs. BatchNorm normalizes with the batch's own statistics.
     Train,
-    /// BatchNorm normalizes with the running statistics: what becomes of an image does not depend on
-    /// the batch it is in.
+    /// What becomes of an image does not depend on the batch it is in. BatchNorm normalizes with the
+    /// running statistics.
     Eval,
 }
 
@@ -26,10 +26,9 @@ pub struct Block {
     pool: Pool,
 }
 
-/// What follows the convolution. BatchNorm brings a bias, and would subtract one that came before it
-/// along with the mean.
+/// What follows the convolution. A norm has a bias of its own, but for RMSNorm.
 enum Shift {
-    Norm(Box<Norm>),
+    Norm(Box<dyn Norm>),
     Bias(Bias),
 }
 
@@ -51,25 +50,25 @@ impl Block {
         inputs: usize,
         outputs: usize,
     ) -> anyhow::Result<Self> {
+        let norm = norm(gpu, settings, size, outputs)?;
         Ok(Self {
             conv: Conv::new(gpu, random, settings.dtype, size, inputs, outputs),
-            shift: if settings.batch_norm {
-                Shift::Norm(Box::new(Norm::new(gpu, settings, size, outputs)?))
-            } else {
-                Shift::Bias(Bias::new(gpu, outputs))
-            },
             pool: Pool {
-                relu: !settings.batch_norm,
+                relu: norm.is_none(),
                 dtype: settings.dtype,
                 size: size / 2,
                 channels: outputs,
+            },
+            shift: match norm {
+                Some(norm) => Shift::Norm(norm),
+                None => Shift::Bias(Bias::new(gpu, outputs)),
             },
         })
     }
 
     pub fn parameters(&self) -> [&Parameter; 2] {
         let shift = match &self.shift {
-            Shift::Norm(norm) => &norm.affine,
+            Shift::Norm(norm) => norm.affine(),
             Shift::Bias(bias) => &bias.value,
         };
         [&self.conv.weight, shift]

@@ -1,12 +1,13 @@
 //! Trains a small convolutional network on handwritten digits, every step of it on the GPU.
 //!
-//! The convolutions, the loss and the descent are shaders of this example; BatchNorm between them is
+//! The convolutions, the loss and the descent are shaders of this example; the norm between them is
 //! the library's, recorded into the same compute pass. A step is one submission, and only an epoch's
 //! score is read back.
 //!
 //! ```text
 //! cargo run --release --example train_digits
-//! cargo run --release --example train_digits -- --lr 0.3 --without-bn
+//! cargo run --release --example train_digits -- --norm group --batch 2
+//! cargo run --release --example train_digits -- --norm none --lr 0.3
 //! ```
 
 mod batch;
@@ -35,17 +36,17 @@ use wgpu_norm::{Dtype, Gpu};
 
 use data::{Digits, TRAINING};
 use progress::Progress;
-use settings::Settings;
+use settings::{Settings, WhichNorm};
 use training::Trainer;
 
 /// Train a small convolutional network on handwritten digits, on the GPU.
 #[derive(Parser)]
 struct Arguments {
-    /// Give the convolutions a bias in place of BatchNorm
-    #[arg(long)]
-    without_bn: bool,
-    /// What the convolutions' results are stored as, and what BatchNorm makes of them: f32, f16 or bf16
-    #[arg(long, default_value = "f32", conflicts_with = "without_bn")]
+    /// What follows the convolutions
+    #[arg(long, value_enum, default_value = "batch")]
+    norm: WhichNorm,
+    /// What the convolutions' results are stored as, and what the norm makes of them: f32, f16 or bf16
+    #[arg(long, default_value = "f32")]
     dtype: Dtype,
     /// Learning rate
     #[arg(long, default_value_t = 0.1, value_parser = positive)]
@@ -101,9 +102,12 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<()> {
+    if arguments.norm == WhichNorm::None && arguments.dtype != Dtype::F32 {
+        bail!("--dtype: without a norm only f32 is stored");
+    }
     let gpu = Gpu::open()?;
     let settings = Settings {
-        batch_norm: !arguments.without_bn,
+        norm: arguments.norm,
         dtype: arguments.dtype,
         learning_rate: arguments.lr,
         batch: arguments.batch,
@@ -130,9 +134,13 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<()> {
     } else {
         Some(trainer.test()?.accuracy)
     };
+    let with = format!("norm {} and batches of {}", arguments.norm, arguments.batch);
     match accuracy {
-        Some(accuracy) => writeln!(out, "test accuracy  {accuracy:.2} %")?,
-        None => writeln!(out, "test accuracy  none: diverged in epoch {epochs}")?,
+        Some(accuracy) => writeln!(out, "test accuracy  {accuracy:.2} %, with {with}")?,
+        None => writeln!(
+            out,
+            "test accuracy  none: diverged in epoch {epochs}, with {with}"
+        )?,
     }
     writeln!(
         out,

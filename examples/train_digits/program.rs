@@ -32,7 +32,7 @@ enum Command {
         bindings: wgpu::BindGroup,
         workgroups: u32,
     },
-    BatchNorm(Step),
+    Norm(Step),
 }
 
 impl Program {
@@ -107,8 +107,8 @@ impl Program {
     }
 
     /// Appends a step of the library.
-    pub fn batch_norm(&mut self, step: Step) {
-        self.commands.push(Command::BatchNorm(step));
+    pub fn norm(&mut self, step: Step) {
+        self.commands.push(Command::Norm(step));
     }
 
     /// Runs the program on the GPU in one submission, without waiting for it.
@@ -129,7 +129,7 @@ impl Program {
                     pass.set_bind_group(0, bindings, &[]);
                     pass.dispatch_workgroups(*workgroups, 1, 1);
                 }
-                Command::BatchNorm(step) => step.record(&mut pass),
+                Command::Norm(step) => step.record(&mut pass),
             }
         }
         // The encoder can be finished only when the pass is.

@@ -1,11 +1,37 @@
 //! What can be chosen about a training.
 
+use std::fmt;
+
+use clap::ValueEnum;
 use wgpu_norm::Dtype;
 
+/// What follows the convolutions.
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
+pub enum WhichNorm {
+    /// BatchNorm: a channel of the whole batch
+    Batch,
+    /// GroupNorm: a few channels of an image
+    Group,
+    /// LayerNorm: the channels of a pixel
+    Layer,
+    /// InstanceNorm: a channel of an image
+    Instance,
+    /// RMSNorm: the channels of a pixel, without a mean
+    Rms,
+    /// A bias
+    None,
+}
+
+impl fmt::Display for WhichNorm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value();
+        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
 pub struct Settings {
-    /// Whether the convolutions are followed by BatchNorm rather than a bias.
-    pub batch_norm: bool,
-    /// What the convolutions' results are stored as, and what BatchNorm makes of them.
+    pub norm: WhichNorm,
+    /// What the convolutions' results are stored as, and what the norm makes of them.
     pub dtype: Dtype,
     pub learning_rate: f32,
     /// Images in a batch.

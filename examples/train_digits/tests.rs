@@ -1,5 +1,6 @@
 //! Whether the gradients are right, and whether descending them learns.
 
+use clap::ValueEnum;
 use wgpu_norm::{Dtype, Gpu};
 
 use crate::batch::{Batch, DataSet};
@@ -8,12 +9,12 @@ use crate::data::Digits;
 use crate::network::Network;
 use crate::program::download;
 use crate::random::Random;
-use crate::settings::Settings;
+use crate::settings::{Settings, WhichNorm};
 use crate::training::Trainer;
 
-fn settings(batch_norm: bool, batch: usize) -> Settings {
+fn settings(norm: WhichNorm, batch: usize) -> Settings {
     Settings {
-        batch_norm,
+        norm,
         dtype: Dtype::F32,
         learning_rate: 0.1,
         batch,
@@ -31,7 +32,7 @@ fn the_split_has_every_image_once() {
 }
 
 /// For each parameter, the slope of the loss in a random direction must be what the gradient says.
-fn check_gradients(batch_norm: bool) {
+fn check_gradients(norm: WhichNorm) {
     // Small, as the loss has a kink wherever ReLU or a maximum switches, of which there are thousands.
     const STEP: f32 = 1e-4;
     const TOLERANCE: f64 = 0.05;
@@ -43,7 +44,7 @@ fn check_gradients(batch_norm: bool) {
     digits.pixels.fill_with(|| random.normal());
     let images = &digits.training[..32];
     let data = DataSet::new(&gpu, &digits);
-    let network = Network::new(&gpu, &settings(batch_norm, images.len()), &mut random).unwrap();
+    let network = Network::new(&gpu, &settings(norm, images.len()), &mut random).unwrap();
     let batch = Batch::new(&gpu, &data, &network, Mode::Train, images.len()).unwrap();
 
     for (index, parameter) in network.parameters().into_iter().enumerate() {
@@ -72,27 +73,27 @@ fn check_gradients(batch_norm: bool) {
                 .sum()
         };
         let computed = along(&direction);
-        let norm = along(&gradient).sqrt();
+        let length = along(&gradient).sqrt();
         assert!(
-            (computed - measured).abs() < TOLERANCE * norm,
-            "parameter {index}, BatchNorm {batch_norm}: {computed}, but {measured} measured"
+            (computed - measured).abs() < TOLERANCE * length,
+            "parameter {index}, norm {norm}: {computed}, but {measured} measured"
         );
     }
 }
 
 #[test]
 fn gradients_are_the_slopes_of_the_loss() {
-    check_gradients(true);
-    check_gradients(false);
+    for &norm in WhichNorm::value_variants() {
+        check_gradients(norm);
+    }
 }
 
 #[test]
 fn the_loss_falls() {
     let gpu = Gpu::open().unwrap();
-    for batch_norm in [true, false] {
-        let mut trainer =
-            Trainer::new(&gpu, Digits::load().unwrap(), &settings(batch_norm, 64)).unwrap();
+    for &norm in WhichNorm::value_variants() {
+        let mut trainer = Trainer::new(&gpu, Digits::load().unwrap(), &settings(norm, 64)).unwrap();
         let losses = [(); 3].map(|()| trainer.epoch().unwrap().loss);
-        assert!(losses[2] < 0.5 * losses[0], "{losses:?}");
+        assert!(losses[2] < 0.5 * losses[0], "{norm}: {losses:?}");
     }
 }

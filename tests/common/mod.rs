@@ -1,6 +1,7 @@
 //! What tests of the public interface share.
 
 pub mod fixtures;
+pub mod sample_norm;
 
 use wgpu::BufferUsages;
 use wgpu::util::{BufferInitDescriptor, DeviceExt};

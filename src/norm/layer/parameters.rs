@@ -116,7 +116,7 @@ pub fn check_values(
         (None, Some(_)) => "is missing".to_owned(),
         (Some(_), None) => "is given, but the layer has none".to_owned(),
         (Some(given), Some(expected)) if given != expected => {
-            format!("expected {expected} values (num_features), got {given}")
+            format!("expected {expected} values, got {given}")
         }
         _ => return Ok(()),
     };
