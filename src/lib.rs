@@ -1,5 +1,6 @@
-//! Normalization layers as WGSL compute shaders on wgpu: BatchNorm and InstanceNorm, forward and backward, with torch's
-//! names and numbers. The mode is the method instead of a flag, and plans are guests in the caller's encoder.
+//! Normalization layers as WGSL compute shaders on wgpu: BatchNorm, GroupNorm, InstanceNorm, LayerNorm and RMSNorm, forward
+//! and backward, with torch's names and numbers. The mode is the method instead of a flag, and plans are guests in the
+//! caller's encoder. The page [`choose`] says which norm serves what.
 //!
 //! # A layer
 //!
@@ -17,6 +18,38 @@
 //! ```
 //!
 //! Each call is one submission, and returns before it is done. `read`, `weight` and `state` wait.
+//!
+//! The other norms have one forward pass for training and evaluation, and no running statistics:
+//!
+//! ```no_run
+//! use wgpu_norm::group_norm::Epilogue;
+//! use wgpu_norm::{Gpu, GroupNormConfig, LayerNormConfig, RmsNormConfig, Shape};
+//!
+//! # fn example(gpu: Gpu, values: &[f32], tokens: &[f32]) -> Result<(), wgpu_norm::Error> {
+//! let x = gpu.tensor(Shape::nchw(2, 64, 56, 56), values)?;
+//! let norm = GroupNormConfig::new(32, 64).epilogue(Epilogue::Silu).build(&gpu)?;
+//! let (y, saved) = norm.train(&x)?;
+//! let gradients = norm.backward(saved, &y)?;
+//!
+//! let tokens = gpu.tensor(Shape::nlc(4, 1024, 768), tokens)?; // batch, length, model
+//! let y = LayerNormConfig::new(768).build(&gpu)?.eval(&tokens)?;
+//! let y = RmsNormConfig::new(768).eps(1e-6).build(&gpu)?.eval(&tokens)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What the norms have
+//!
+//! | norm | statistics of | weight and bias for | running statistics | plans in pieces, `Tuner` |
+//! |---|---|---|---|---|
+//! | [`BatchNorm`] | a channel of the batch | a channel | yes, or without | yes |
+//! | [`GroupNorm`] | some channels of a sample | a channel | no | no |
+//! | [`InstanceNorm`] | a channel of a sample | a channel, none by default | no | no |
+//! | [`LayerNorm`] | a row of neighbours in memory | a value of a row | no | no |
+//! | [`RmsNorm`] | a row of neighbours in memory | a value of a row; weight only | no | no |
+//!
+//! All of them have both layouts and every rank, f32, f16 and bf16, the epilogues ReLU, add+ReLU and SiLU, backward with
+//! gradients by choice, plans, plans as data, and problem lines.
 //!
 //! # Updating the weights
 //!
@@ -106,6 +139,10 @@
 //! * `eps` must be positive for statistics of the batch. If it is zero with running statistics, a channel whose variance is
 //!   zero becomes its bias; torch divides by zero.
 //! * Weight and bias are independent switches.
+//! * Tensors are in memory order. LayerNorm and RMSNorm take a number, `normalized_size`, for torch's `normalized_shape`: the
+//!   product of the innermost extents.
+//! * InstanceNorm has no running statistics, and RMSNorm's default `eps` is that of f32 for every storage type. The page
+//!   [`choose`](choose#where-torch-surprises) has more.
 //!
 //! # Cargo features
 //!
@@ -125,6 +162,7 @@
 
 pub mod architecture;
 pub mod batch_norm;
+pub mod choose;
 mod dtype;
 mod error;
 mod gpu;
@@ -169,7 +207,14 @@ mod tests {
         check::<Problem>();
         check::<Error>();
         check::<BatchNorm>();
+        check::<GroupNorm>();
         check::<InstanceNorm>();
+        check::<LayerNorm>();
+        check::<RmsNorm>();
+        check::<group_norm::ForwardPlan>();
+        check::<group_norm::BackwardPlan>();
+        check::<group_norm::BackwardError>();
+        check::<SampleLine<GroupNormConfig>>();
         check::<batch_norm::Saved>();
         check::<batch_norm::Gradients>();
         check::<batch_norm::State>();

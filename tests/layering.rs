@@ -24,7 +24,7 @@ const FLOORS: &[&[&str]] = &[
         "layer_norm/",
         "rms_norm/",
     ],
-    &["lib.rs", "architecture/"],
+    &["lib.rs", "architecture/", "choose.rs"],
 ];
 
 /// The files that may name `wgpu::`. All others are functions of plain data.
