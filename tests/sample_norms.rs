@@ -530,8 +530,8 @@ fn sizes_that_do_not_fit_are_named() {
     }
     // Half of a row of four, a row and a half, channels that are not innermost, and more than there is.
     for size in [2, 6, 24, 384] {
-        refused(&gpu, shape, LayerNormConfig::new(size), "normalized_");
-        refused(&gpu, shape, RmsNormConfig::new(size), "normalized_");
+        refused(&gpu, shape, LayerNormConfig::new(size), "normalized_size");
+        refused(&gpu, shape, RmsNormConfig::new(size), "normalized_size");
     }
     refused(&gpu, shape, LayerNormConfig::new(0), "normalized_size: ");
     refused(&gpu, shape, RmsNormConfig::new(0), "normalized_size: ");

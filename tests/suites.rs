@@ -147,7 +147,7 @@ const MESSAGES: [(&str, &str); 8] = [
     ("number of channels to be greater", "num_channels:"),
     ("Expected weight to be of same shape", "weight:"),
     ("Expected bias to be of same shape", "bias:"),
-    ("Given normalized_shape", "normalized_shape:"),
+    ("Given normalized_shape", "normalized_size:"),
     ("must be divisible", "num_groups:"),
 ];
 

@@ -40,10 +40,11 @@ fn lane_range(work: u32, lane: u32) -> LaneRange {
         range.end = min(range.end, rest / (channels * plane) * span);
     }
     if MASKED && !OUTER && params.geometry.item_end - params.geometry.item_begin == span {
-        // The unit is one plane, and may lie outside of the bound window.
+        // The lane's planes may all lie outside of the bound window.
         let begin = (params.geometry.item_begin / span * channels + range.unit) * plane;
         let window_begin = params.geometry.vector_begin;
-        if (begin + plane + 3u) / 4u <= window_begin || begin / 4u >= params.geometry.vector_end {
+        let end = begin + (COLUMNS - 1u) * WIDTH * plane + plane;
+        if (end + 3u) / 4u <= window_begin || begin / 4u >= params.geometry.vector_end {
             range.end = 0u;
         }
     }
@@ -114,7 +115,8 @@ fn place(range: LaneRange, cursor: Cursor, j: u32) -> Place {
         let varying_index = parameters_of(range, 4u * cursor.offset + steps);
         return Place(vector, vec4(there), vec4(false), there, varying_index);
     }
-    let begin = (cursor.sample * params.geometry.channels + range.unit) * params.geometry.plane;
+    let unit = range.unit + j * WIDTH;
+    let begin = (cursor.sample * params.geometry.channels + unit) * params.geometry.plane;
     let end = begin + params.geometry.plane;
     let vector = begin / 4u + cursor.offset;
     let bound = vector >= params.geometry.vector_begin && vector < params.geometry.vector_end;

@@ -187,7 +187,7 @@ impl Partition {
             && rows(shape, size).is_none()
         {
             return Err(PlanError::Unsupported {
-                field: "normalized_shape",
+                field: "normalized_size",
                 reason: "must be the product of the innermost extents of the tensor, in memory order",
             });
         }

@@ -22,7 +22,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "layout_planes": "bound && element.x >= begin" => "bound", "a shared vector has two owners";
     "layout_planes": " + u32(wraps)" => "", "a lane stays in its sample";
     "layout_planes": " && vector < params.geometry.vector_end" => "", "windows overlap", "n3c20h3w3 nchw f32 train split 256x4 gpu binding=1024";
-    "layout_planes": "(begin + plane + 3u) / 4u <= window_begin" => "(begin + plane) / 4u <= window_begin + 1u", "a plane that ends in the window is skipped", "n2c3l129 ncl f32 backward gpu binding=1024";
+    "layout_planes": "(end + 3u) / 4u <= window_begin" => "end / 4u <= window_begin + 1u", "a plane that ends in the window is skipped", "n2c3l129 ncl f32 backward gpu binding=1024";
     "layout_columns": "(element < vec4(params.geometry.elements)) & " => "", "padding is counted in", "n1c6h3w5 nhwc f32 stats split 64x32 gpu";
     "layout_columns": "element / plane;" => "element;", "small planes are taken for channels", "n2c7l3 ncl f32 backward skip split 8x8x2";
     "layout_columns": "vector_column(range, j) < params.geometry.span" => "true", "lanes beyond the row write its first statistics again";

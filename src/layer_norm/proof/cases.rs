@@ -4,6 +4,7 @@ use crate::layer_norm::config::LayerNormConfig;
 use crate::layer_norm::sample::Line;
 use crate::norm::proof::sample::{self, Forward, Gradients, Oracle, SampleCase};
 use crate::norm::proof::shapes::shapes;
+use crate::norm::proof::{Case, caps};
 use crate::norm::sample::Sealed;
 use crate::reference::layer_norm as oracle;
 use crate::shape::Shape;
@@ -30,8 +31,10 @@ const EXTENTS: [&str; 18] = [
     "n2c2080",
 ];
 
-/// Workgroups that take several rows, one after the other.
-const LONG: [&str; 3] = [
+/// Workgroups that take several rows, one after the other, and lanes with several rows side by side in several windows.
+const LONG: [&str; 5] = [
+    "layer n1024c16 nc f32 forward split 8x8x4 binding=40960",
+    "layer n1024c16 nc f32 backward skip split 8x8x4 binding=40960",
     "layer n1040c68 nc f32 backward resident 16x8 gpu",
     "layer n600c132 nc f32 backward resident 16x8 gpu",
     "layer n1040c68 nc f16 relu backward in-place resident 16x8 gpu",
@@ -97,5 +100,13 @@ fn a_line_reads_back() {
         "layer n2c4l5 forward in-place",
     ] {
         assert!(line.parse::<Line>().is_err(), "{line}");
+    }
+}
+
+#[test]
+fn named_lines_exist() {
+    for line in LONG {
+        let case: SampleCase<LayerNormConfig> = line.parse().expect("a line");
+        assert!(case.program(&caps()).is_some(), "{line}");
     }
 }

@@ -29,10 +29,12 @@ const MUTANTS: &[Mutant] = mutants! {
     "dadded_added": "values + decode(dadded[vector])" => "values", "the other gradient is not added", "layer n3c768 nc f32 backward prenorm split gpu";
     "dx_in_place": "encode(with_dadded(vector, values))" => "encode(values)", "nor is it in place", "layer n3c768 nc f32 backward in-place prenorm split gpu";
     "layout_planes": "index >= vec4(parameters)" => "index >= vec4(2u * parameters)", "weights beyond the last", "layer n9c31 nc f32 forward split gpu";
+    "layout_planes": "let unit = range.unit + j * WIDTH;" => "let unit = range.unit;", "a lane's first row stands for all in windows", "layer n1024c16 nc f32 forward split 8x8x4 binding=40960";
+    "layout_planes": "select(0u, j * WIDTH * params.geometry.span, there)" => "0u", "a lane's first row stands for all", "layer n300c8 nc f32 forward reread 8x8x4";
 };
 
 #[test]
 fn every_mutant_is_caught_by_a_case() {
     every_mutant_is_caught(MUTANTS, &cases(24));
-    assert!(MUTANTS.len() >= 24, "{} mutants", MUTANTS.len());
+    assert!(MUTANTS.len() >= 26, "{} mutants", MUTANTS.len());
 }

@@ -9,7 +9,7 @@ use crate::rms_norm::sample::Line;
 use crate::shape::Shape;
 
 /// Rows of 1 and 3 values, of whole and of odd vectors, several to a workgroup, and one alone.
-const EXTENTS: [&str; 9] = [
+const EXTENTS: [&str; 11] = [
     "n5c1", "n7c3", "n9c31", "n40c64", "n33c128", "n3c768", "n1c4097", "n2c300l2", "n17c20",
     "n70c16", "n6c256",
 ];
