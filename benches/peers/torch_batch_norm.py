@@ -1,4 +1,4 @@
-"""PyTorch's batch normalization on the problems of the `batch_norm` benchmark.
+"""PyTorch's batch normalization on the problems of the `norms` benchmark.
 
 Runs on a CUDA device where there is one, else on the processor. Every contender is compared with a float64
 computation, then all run once in each round, on tensors that take turns so that none finds its own in cache.

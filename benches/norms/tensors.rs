@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use anyhow::Context;
 use wgpu::{Buffer, BufferUsages};
-use wgpu_norm::{BatchNormConfig, Gpu, Layout, Problem, Shape, reference};
+use wgpu_norm::batch_norm::SavedRows;
+use wgpu_norm::{Gpu, Layout, Problem, Shape, reference};
 
 /// Values that verification looks at, about. Of larger tensors it takes some channels.
 const VERIFIED: usize = 4 << 20;
@@ -16,6 +17,22 @@ const USUAL: [&str; 3] = ["x", "dy", "out"];
 /// Those that an epilogue with a residual has too.
 const ADDED: [&str; 3] = ["residual", "output", "dresidual"];
 
+/// The sizes of what is no activation, and what of the activations goes together.
+pub struct Small {
+    /// Values of weight or bias.
+    pub parameters: usize,
+    /// Means and variances.
+    pub statistics: usize,
+    /// Neighbouring channels that share statistics: only together can they be verified.
+    pub together: usize,
+    /// Running statistics to begin with, as words; empty if the norm has none.
+    pub running: Vec<u32>,
+    /// Bytes.
+    pub moments: u64,
+    /// Bytes.
+    pub sums: u64,
+}
+
 /// What a problem reads and writes, by name.
 pub struct Tensors {
     gpu: Gpu,
@@ -25,6 +42,10 @@ pub struct Tensors {
     small: HashMap<&'static str, Buffer>,
     /// The channels that are verified.
     pub channels: Vec<usize>,
+    /// The parameters that are verified.
+    pub parameters: Vec<usize>,
+    /// Values that share statistics.
+    pub per_statistic: f64,
     values: HashMap<&'static str, Vec<f64>>,
     pub weight: Vec<f64>,
     pub bias: Vec<f64>,
@@ -37,13 +58,28 @@ fn noise(seed: u64, count: usize) -> Vec<f32> {
 
 impl Tensors {
     /// So many sets that they take `rotate` bytes at least, with a residual if it `adds` one.
-    pub fn new(gpu: &Gpu, problem: Problem, adds: bool, rotate: u64) -> anyhow::Result<Self> {
+    pub fn new(
+        gpu: &Gpu,
+        problem: Problem,
+        small: &Small,
+        adds: bool,
+        rotate: u64,
+    ) -> anyhow::Result<Self> {
         let Problem { shape, dtype, .. } = problem;
         let elements = shape.elements().context("the shape overflows")?;
         let all = shape.channels();
-        let config = BatchNormConfig::new(all);
-        let count = (all * VERIFIED / elements.max(1)).clamp(1, all);
-        let channels: Vec<usize> = (0..count).map(|i| i * all / count).collect();
+        // Whole sets of channels that share statistics.
+        let together = small.together.clamp(1, all);
+        let units = all / together;
+        let count = (units * VERIFIED / elements.max(1)).clamp(1, units);
+        let channels: Vec<usize> = (0..count)
+            .flat_map(|i| (0..together).map(move |j| i * units / count * together + j))
+            .collect();
+        let parameters = if small.parameters == all {
+            channels.clone()
+        } else {
+            (0..small.parameters).collect()
+        };
         let upload = |bytes: &[u8]| {
             let buffer = buffer(gpu, bytes.len() as u64);
             gpu.queue().write_buffer(&buffer, 0, bytes);
@@ -86,39 +122,46 @@ impl Tensors {
         }
         gpu.queue().submit([encoder.finish()]);
 
-        let affine = noise(3, 2 * all);
-        let (weight, bias) = affine.split_at(all);
-        let running = config.initial_running();
-        let small = HashMap::from([
+        let affine = noise(3, 2 * small.parameters);
+        let (weight, bias) = affine.split_at(small.parameters);
+        let running = bytemuck::cast_slice(&small.running);
+        let saved = SavedRows::new(small.statistics).bytes();
+        let buffers = HashMap::from([
             ("affine", upload(bytemuck::cast_slice(&affine))),
             ("weight", upload(bytemuck::cast_slice(weight))),
             ("bias", upload(bytemuck::cast_slice(bias))),
             ("grads", upload(bytemuck::cast_slice(&affine))),
             // Moved by training; evaluation reads one that stays.
-            ("running", upload(bytemuck::cast_slice(&running))),
-            ("still", upload(bytemuck::cast_slice(&running))),
-            ("saved", buffer(gpu, config.saved_rows().bytes())),
-            ("moments", buffer(gpu, config.moment_rows().bytes())),
-            ("sums", buffer(gpu, config.sum_rows().bytes())),
+            ("running", upload(running)),
+            ("still", upload(running)),
+            ("saved", buffer(gpu, saved)),
+            ("moments", buffer(gpu, small.moments)),
+            ("sums", buffer(gpu, small.sums)),
         ]);
-        let of_channels = |row: &[f32]| channels.iter().map(|&c| row[c].into()).collect();
+        let verified = |row: &[f32]| parameters.iter().map(|&p| row[p].into()).collect();
         Ok(Self {
             gpu: gpu.clone(),
             problem,
             sets,
-            small,
+            small: buffers,
             values,
-            weight: of_channels(weight),
-            bias: of_channels(bias),
+            weight: verified(weight),
+            bias: verified(bias),
+            per_statistic: elements as f64 / small.statistics.max(1) as f64,
             channels,
+            parameters,
         })
     }
 
-    /// The shape of the verified channels alone, channels first.
+    /// The shape of the verified channels alone, with the spatial extents as one.
     pub fn verified_shape(&self) -> Shape {
         let shape = self.problem.shape;
-        let values = shape.values_per_channel().unwrap_or(0) / shape.batch().max(1);
-        Shape::ncl(shape.batch(), self.channels.len(), values)
+        let (batch, channels) = (shape.batch(), self.channels.len());
+        let values = shape.values_per_channel().unwrap_or(0) / batch.max(1);
+        match shape.layout() {
+            Layout::ChannelsFirst => Shape::ncl(batch, channels, values),
+            _ => Shape::nlc(batch, values, channels),
+        }
     }
 
     /// An input's values in the verified channels.
@@ -144,10 +187,10 @@ impl Tensors {
         Ok(pick(self.problem.shape, &self.channels, &values))
     }
 
-    /// A row of a packed buffer, in the verified channels.
+    /// A row of a packed buffer: the values of the verified parameters.
     pub fn read_row(&self, name: &str, row: Range<u64>) -> anyhow::Result<Vec<f32>> {
         let values = self.gpu.read_f32(self.buffer(0, name).slice(row))?;
-        Ok(self.channels.iter().map(|&c| values[c]).collect())
+        Ok(self.parameters.iter().map(|&p| values[p]).collect())
     }
 }
 
@@ -160,21 +203,27 @@ fn buffer(gpu: &Gpu, bytes: u64) -> Buffer {
     })
 }
 
-/// The values of some channels, as (N, channels, S).
+/// The values of some channels, in the tensor's order.
 fn pick(shape: Shape, channels: &[usize], values: &[f32]) -> Vec<f32> {
     let (batch, all) = (shape.batch(), shape.channels());
+    if channels.len() == all {
+        return values.to_vec();
+    }
     let spatial = values.len() / (batch * all).max(1);
-    let first = shape.layout() == Layout::ChannelsFirst;
     let mut picked = Vec::with_capacity(batch * channels.len() * spatial);
-    for n in 0..batch {
-        for &c in channels {
-            picked.extend((0..spatial).map(|s| {
-                values[if first {
-                    (n * all + c) * spatial + s
-                } else {
-                    (n * spatial + s) * all + c
-                }]
-            }));
+    match shape.layout() {
+        Layout::ChannelsFirst => {
+            for n in 0..batch {
+                for &c in channels {
+                    let begin = (n * all + c) * spatial;
+                    picked.extend_from_slice(&values[begin..begin + spatial]);
+                }
+            }
+        }
+        _ => {
+            for row in values.chunks_exact(all) {
+                picked.extend(channels.iter().map(|&c| row[c]));
+            }
         }
     }
     picked

@@ -3,8 +3,11 @@
 use std::fmt;
 
 use anyhow::{Context, bail};
-use wgpu_norm::batch_norm::{Destination, Epilogue, Line, Pass, Strategy};
+use wgpu_norm::batch_norm::Strategy;
 use wgpu_norm::{Caps, Dtype, Form, PlanError};
+
+use crate::line::Line;
+use crate::norm::Usual;
 
 /// A pass of the library, and what follows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -22,10 +25,20 @@ impl Subject {
         }
     }
 
+    /// One of the usual passes of a line; nothing if the benchmark cannot do it.
+    fn usual(mut line: Line, usual: Usual) -> Option<Self> {
+        let then_relu = usual == Usual::TrainThenRelu;
+        if then_relu && line.common().problem.dtype != Dtype::F32 || !line.take(usual) {
+            return None;
+        }
+        Some(Self { line, then_relu })
+    }
+
     /// The line without its problem: what is done to the tensor.
     pub fn work(&self) -> String {
-        let (whole, problem) = (self.to_string(), self.line.common.problem.to_string());
-        whole[problem.len()..].trim_start().to_owned()
+        let problem = self.line.common().problem.to_string();
+        let work = self.to_string().replacen(&problem, "", 1);
+        work.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     /// The same by every strategy that the pass can choose from; nothing if there is no choice.
@@ -33,7 +46,7 @@ impl Subject {
         let mut found = Vec::new();
         for &strategy in Strategy::ALL {
             let mut subject = *self;
-            subject.line.common.tuning.strategy = Some(strategy);
+            subject.line.common_mut().tuning.strategy = Some(strategy);
             match subject.line.launches(caps, Form::default()) {
                 // A strategy that makes no difference to the pass is no choice.
                 Ok(launches) if found.iter().all(|(_, others)| *others != launches) => {
@@ -57,71 +70,26 @@ impl fmt::Display for Subject {
     }
 }
 
-/// The passes of a line that names none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Usual {
-    Train,
-    Eval,
-    Backward,
-    FrozenBackward,
-    /// ReLU in the same pass.
-    TrainRelu,
-    /// ReLU in a pass of its own, by a kernel of the benchmark for f32.
-    TrainThenRelu,
-}
-
-impl Usual {
-    pub const ALL: &[Self] = &[
-        Self::Train,
-        Self::Eval,
-        Self::Backward,
-        Self::FrozenBackward,
-        Self::TrainRelu,
-        Self::TrainThenRelu,
-    ];
-
-    /// What it makes of a line; nothing if the benchmark cannot do it.
-    fn subject(self, line: Line) -> Option<Subject> {
-        let config = line.config;
-        let (config, pass) = match self {
-            Self::Train => (config, Pass::Train),
-            Self::Eval => (config, Pass::Eval(Destination::OutOfPlace)),
-            Self::Backward => (config, Pass::backward(false)),
-            Self::FrozenBackward => (config, Pass::backward(true)),
-            Self::TrainRelu => (config.epilogue(Epilogue::Relu), Pass::Train),
-            Self::TrainThenRelu => (config.epilogue(Epilogue::Identity), Pass::Train),
-        };
-        let then_relu = self == Self::TrainThenRelu;
-        if then_relu && line.common.problem.dtype != Dtype::F32
-            || self == Self::FrozenBackward && !config.track_running_stats
-        {
-            return None;
-        }
-        let mut subject = Subject {
-            line: Line::new(line.common.problem, &config, pass),
-            then_relu,
-        };
-        subject.line.common.tuning = line.common.tuning;
-        Some(subject)
-    }
-}
-
 /// Reads a line, and says what is timed: its own pass, or if it names none the usual ones.
 pub fn parse(text: &str, usual: &[Usual]) -> anyhow::Result<(Line, Vec<Subject>)> {
     let line: Line = text.parse().with_context(|| text.to_owned())?;
-    if line.common.problem.shape.elements().unwrap_or(0) == 0 {
+    let common = line.common();
+    if common.problem.shape.elements().unwrap_or(0) == 0 {
         bail!("{text}: must have at least one value, and not more than this machine can count");
     }
-    if line.common.as_gpu || line.common.max_binding.is_some() {
+    if common.as_gpu || common.max_binding.is_some() {
         let reason = "the benchmark plans for the device at hand; leave out gpu and binding";
         bail!("{text}: {reason}");
     }
-    let named = line.pass != Pass::Train || text.split_whitespace().any(|word| word == "train");
-    if named {
+    let default = line.default_pass();
+    if default.is_none_or(|default| text.split_whitespace().any(|word| word == default)) {
         return Ok((line, vec![Subject::new(line)]));
     }
     let mut subjects = Vec::new();
-    for subject in usual.iter().filter_map(|usual| usual.subject(line)) {
+    for subject in usual
+        .iter()
+        .filter_map(|&usual| Subject::usual(line, usual))
+    {
         // With relu in the line, two of the usual passes are the same.
         if !subjects.contains(&subject) {
             subjects.push(subject);

@@ -37,13 +37,15 @@ impl Report {
         writeln!(io::stdout(), "{head}")?;
         writeln!(
             io::stdout(),
-            "{:<48} {:<18} {:>9} {:>9} {:>19} {:>7} {:>7} {:>6} {:>9}",
+            "{:<48} {:<18} {:>9} {:>9} {:>19} {:>7} {:>6} {:>7} {:>7} {:>6} {:>9}",
             "line",
             "dispatches",
             "ms",
             "min",
             "quartiles",
             "/ copy",
+            "moved",
+            "by byte",
             "GB/s",
             "share",
             "scratch"
@@ -63,7 +65,7 @@ impl Report {
             row.to_copy = row.median() / copy;
             writeln!(
                 io::stdout(),
-                "{:<48} {:<18} {:>9.3} {:>9.3} {:>9.3}-{:<9.3} {:>7.2} {:>7.1} {:>5.0}% {:>9}",
+                "{:<48} {:<18} {:>9.3} {:>9.3} {:>9.3}-{:<9.3} {:>7.2} {:>6.2} {:>7} {:>7.1} {:>5.0}% {:>9}",
                 row.name,
                 row.part(),
                 row.median(),
@@ -71,6 +73,9 @@ impl Report {
                 row.quantile(1),
                 row.quantile(3),
                 row.to_copy,
+                row.moved,
+                row.to_copy_by_byte()
+                    .map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
                 row.gigabytes(),
                 100.0 * row.share(),
                 row.scratch,
@@ -162,11 +167,12 @@ impl Report {
             .collect();
         csv.push_str(
             "line,count,kernel,median_ms,min_ms,quarter_ms,three_quarter_ms,\
-             ratio_to_copy,minimal_gb_per_s,share_of_copy,dispatches,scratch_bytes\n",
+             ratio_to_copy,minimal_gb_per_s,share_of_copy,dispatches,scratch_bytes,moved_to_copy,\
+             ratio_by_byte\n",
         );
         for row in &self.rows {
             csv.push_str(&format!(
-                "{},{},{},{:.4},{:.4},{:.4},{:.4},{:.3},{:.2},{:.3},{},{}\n",
+                "{},{},{},{:.4},{:.4},{:.4},{:.4},{:.3},{:.2},{:.3},{},{},{:.3},{}\n",
                 row.name.replace(',', ""),
                 row.count,
                 row.kernel.unwrap_or("all"),
@@ -179,6 +185,9 @@ impl Report {
                 row.share(),
                 row.dispatches,
                 row.scratch,
+                row.moved,
+                row.to_copy_by_byte()
+                    .map_or(String::new(), |ratio| format!("{ratio:.3}")),
             ));
         }
         csv

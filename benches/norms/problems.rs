@@ -17,10 +17,21 @@ pub enum List {
     OneD,
     /// Three spatial extents.
     ThreeD,
+    /// InstanceNorm.
+    Instance,
+    /// GroupNorm of image networks, with and without SiLU.
+    Group,
+    /// LayerNorm of transformers.
+    Layer,
+    /// RMSNorm of transformers.
+    Rms,
 }
 
+/// Rows and their lengths.
+const ROWS: [&str; 4] = ["n4096c1024", "n512c4096", "n16384c128", "n1024c12288"];
+
 impl List {
-    /// Extents of problems, and how often each counts.
+    /// Lines without layout and storage type, and how often each counts.
     pub fn problems(self, batch: usize) -> Vec<(String, u32)> {
         let once = |extents: &[&str]| extents.iter().map(|&e| (e.to_owned(), 1)).collect();
         match self {
@@ -59,6 +70,16 @@ impl List {
             }
             Self::OneD => once(&["n32c64l4096", "n16c128l1001", "n4096c512", "n1024c1000"]),
             Self::ThreeD => once(&["n2c32d32h56w56", "n4c64d16h28w28", "n8c256d4h7w7"]),
+            Self::Instance => once(&["instance n8c64h56w56", "instance n6c256d2h28w28"]),
+            Self::Group => once(&[
+                "group n8c256h28w28 groups=32",
+                "group n1c128h256w256 groups=32",
+                "group n8c256h28w28 groups=32 silu",
+                "group n1c128h256w256 groups=32 silu",
+                "group n2c320h96w96 groups=32 silu",
+            ]),
+            Self::Layer => ROWS.map(|rows| (format!("layer {rows}"), 1)).to_vec(),
+            Self::Rms => ROWS.map(|rows| (format!("rms {rows}"), 1)).to_vec(),
         }
     }
 }
@@ -72,15 +93,21 @@ pub enum Order {
     Last,
 }
 
-/// A problem line: extents with a layout's name of the right rank, and a storage type.
-pub fn line(extents: &str, order: Order, dtype: Dtype) -> String {
-    let spatial: String = extents[extents.find('c').unwrap_or(0) + 1..]
-        .chars()
-        .filter(char::is_ascii_alphabetic)
-        .collect();
-    let layout = match order {
-        Order::First => format!("nc{spatial}"),
-        Order::Last => format!("n{spatial}c"),
-    };
-    format!("{extents} {layout} {dtype}")
+/// A problem line: one without layout and storage type, with a layout's name of the right rank after the extents, and a
+/// storage type.
+pub fn line(text: &str, order: Order, dtype: Dtype) -> String {
+    let words = text.split(' ').map(|word| match word.find('c') {
+        Some(at) if word.contains(|c: char| c.is_ascii_digit()) && !word.contains('=') => {
+            let spatial: String = word[at + 1..]
+                .chars()
+                .filter(char::is_ascii_alphabetic)
+                .collect();
+            match order {
+                Order::First => format!("{word} nc{spatial} {dtype}"),
+                Order::Last => format!("{word} n{spatial}c {dtype}"),
+            }
+        }
+        _ => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
 }

@@ -23,6 +23,8 @@ pub struct Row {
     times: Vec<f64>,
     /// Tensors that must be read or written, each once.
     tensors: u64,
+    /// Bytes of activations that the dispatches move, over those that a copy moves.
+    pub moved: f64,
     /// The median over that of the fastest copy of the tensor.
     pub to_copy: f64,
 }
@@ -33,6 +35,7 @@ impl Row {
         count: u32,
         contender: &Contender,
         dispatch: Option<usize>,
+        copied_bytes: u64,
         mut times: Vec<f64>,
     ) -> Self {
         times.sort_by(f64::total_cmp);
@@ -46,6 +49,7 @@ impl Row {
             scratch: contender.scratch,
             times,
             tensors: contender.tensors,
+            moved: contender.moved(dispatch) as f64 / copied_bytes as f64,
             to_copy: f64::NAN,
         }
     }
@@ -72,6 +76,12 @@ impl Row {
     /// The share of the copy's rate at which the bytes move that must.
     pub fn share(&self) -> f64 {
         self.tensors as f64 / 2.0 / self.to_copy
+    }
+
+    /// The time for each byte that the dispatches move, over that of the fastest copy; nothing for a dispatch that moves
+    /// no activation.
+    pub fn to_copy_by_byte(&self) -> Option<f64> {
+        (self.moved > 0.0).then(|| self.to_copy / self.moved)
     }
 
     /// What ran: one dispatch, or how many.

@@ -1,7 +1,6 @@
 //! A picture of how near the passes come to a copy.
 
-use wgpu_norm::batch_norm::Pass;
-
+use crate::norm::Kind;
 use crate::row::Row;
 use crate::subject::Subject;
 
@@ -15,7 +14,7 @@ pub fn svg(head: &str, rows: &[Row]) -> String {
     let rows: Vec<(&Row, Subject)> = rows
         .iter()
         .filter_map(|row| Some((row, row.subject?)))
-        .filter(|(_, subject)| subject.line.common.tuning == Default::default())
+        .filter(|(_, subject)| subject.line.common().tuning == Default::default())
         .collect();
     let widest = rows.iter().map(|(row, _)| row.share()).fold(1.0, f64::max);
     let scale = WIDTH / (widest * 1.05);
@@ -95,15 +94,14 @@ fn text(x: f64, y: f64, anchor: &str, weight: &str, text: &str) -> String {
 
 /// A color for each kind of pass, told apart without red and green.
 fn color(subject: &Subject) -> &'static str {
-    let has_epilogue = subject.line.config.epilogue != Default::default();
-    match subject.line.pass {
+    let has_epilogue = subject.line.epilogue() != Default::default();
+    match subject.line.kind() {
         _ if subject.then_relu => "#cc79a7",
-        Pass::Train if has_epilogue => "#009e73",
-        Pass::Train => "#0072b2",
-        Pass::Eval(_) => "#56b4e9",
-        Pass::Backward { frozen: false, .. } => "#d55e00",
-        Pass::Backward { frozen: true, .. } => "#e69f00",
-        // The pieces.
-        _ => "#999999",
+        Kind::Forward if has_epilogue => "#009e73",
+        Kind::Forward => "#0072b2",
+        Kind::Eval => "#56b4e9",
+        Kind::Backward => "#d55e00",
+        Kind::FrozenBackward => "#e69f00",
+        Kind::Piece => "#999999",
     }
 }

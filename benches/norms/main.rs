@@ -1,17 +1,24 @@
-//! Verifies BatchNorm against the oracle, then times it beside a copy of the same tensor.
+//! Verifies the norms against their oracles, then times it beside a copy of the same tensor.
 //!
 //! `cargo bench -- --help` lists the options. The executable that `cargo bench --no-run` builds stands alone: it can be
 //! carried to another machine. Every contender runs once in each round, so that what else the machine does meets
 //! all of them, on buffers that take turns, so that none finds its own in cache. The figures are medians, and the
 //! figure to compare is the ratio to the copy.
 
+mod batch;
 mod chart;
 mod clock;
 mod contenders;
 mod host;
+mod line;
+mod moved;
+mod norm;
+mod oracle;
 mod problems;
 mod report;
 mod row;
+mod sample;
+mod sample_configs;
 mod steps;
 mod subject;
 mod tensors;
@@ -27,20 +34,22 @@ use anyhow::{Context, bail};
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
-use wgpu_norm::batch_norm::Line;
 use wgpu_norm::{Caps, Dtype, Gpu, Problem};
 
 use clock::Clock;
 use contenders::Suite;
+use line::Line;
+use norm::Usual;
 use problems::{List, Order};
 use report::Report;
 use row::Row;
-use subject::{Subject, Usual};
+use subject::Subject;
 
 #[derive(Parser)]
 struct Arguments {
     /// Problem lines, such as "n32c64h56w56 nchw f16 relu backward in-place no-bias split 256x32". The extents alone
-    /// will do: a line without a pass is timed with those of --pass. No line means the problems of --list.
+    /// will do: a line without a pass is timed with those of --pass. A line begins with instance, group, layer or rms if
+    /// the norm is not BatchNorm: "layer n4096c1024 f16". No line means the problems of --list.
     lines: Vec<String>,
     /// Lists of problems.
     #[arg(long, value_enum, default_value = "common", value_delimiter = ',')]
@@ -54,7 +63,7 @@ struct Arguments {
     /// Storage types of the lists' problems.
     #[arg(long, value_delimiter = ',', default_value = "f32")]
     dtype: Vec<Dtype>,
-    /// Passes of lines that name none; all of them by default.
+    /// Passes of lines that name none, as far as their norm has them; all of them by default.
     #[arg(long, value_enum, value_delimiter = ',')]
     pass: Vec<Usual>,
     /// Times every strategy that a pass can choose from, too, where the line forces none.
@@ -69,7 +78,7 @@ struct Arguments {
     /// MiB of activations to rotate through: more than the last cache holds. 0 keeps to one set.
     #[arg(long, default_value_t = 192, value_parser = value_parser!(u64).range(..=MOST))]
     rotate: u64,
-    /// Measures what the host spends on plans, steps and the first result, instead of kernels.
+    /// Measures what the host spends on BatchNorm's plans, steps and the first result, instead of kernels.
     #[arg(long)]
     host: bool,
     /// Writes the table to a new CSV file; a file that is there is never overwritten.
@@ -105,18 +114,14 @@ impl Arguments {
     /// What is timed, in groups.
     fn groups(&self) -> anyhow::Result<Vec<Group>> {
         let listed = match self.lines.is_empty() {
-            true => self.listed()?,
+            true => self.listed(),
             false => Vec::new(),
         };
-        let listed = listed
-            .into_iter()
-            .map(|(problem, count)| (problem.to_string(), count));
         let given = self.lines.iter().map(|line| (line.clone(), 1));
         let mut groups: Vec<Group> = Vec::new();
         for (text, count) in given.chain(listed) {
             let (line, subjects) = subject::parse(&text, self.passes())?;
-            let same =
-                |group: &&mut Group| group.count == count && contenders::share(&group.line, &line);
+            let same = |group: &&mut Group| group.count == count && group.line.shares(line);
             match groups.iter_mut().find(same) {
                 Some(group) => group.subjects.extend(subjects),
                 None => groups.push(Group {
@@ -129,30 +134,34 @@ impl Arguments {
         Ok(groups)
     }
 
-    /// The lists' problems, each with the number of times that it counts.
-    fn listed(&self) -> anyhow::Result<Vec<(Problem, u32)>> {
-        let mut problems = Vec::new();
+    /// The lists' lines, each with the number of times that it counts.
+    fn listed(&self) -> Vec<(String, u32)> {
+        let mut lines = Vec::new();
         for list in &self.list {
-            for (extents, count) in list.problems(self.batch) {
+            for (text, count) in list.problems(self.batch) {
                 for &order in &self.layout {
                     for &dtype in &self.dtype {
-                        let problem: Problem = problems::line(&extents, order, dtype).parse()?;
+                        let line = (problems::line(&text, order, dtype), count);
                         // A layout of features is that of both orders.
-                        if !problems.contains(&(problem, count)) {
-                            problems.push((problem, count));
+                        if !lines.contains(&line) {
+                            lines.push(line);
                         }
                     }
                 }
             }
         }
-        Ok(problems)
+        lines
     }
 
-    /// The first problem.
+    /// The first problem, of BatchNorm.
     fn problem(&self) -> anyhow::Result<Problem> {
-        match self.lines.first() {
-            Some(line) => Ok(subject::parse(line, self.passes())?.0.common.problem),
-            None => Ok(self.listed()?[0].0),
+        let line = match self.lines.first() {
+            Some(line) => line.clone(),
+            None => self.listed().swap_remove(0).0,
+        };
+        match subject::parse(&line, self.passes())?.0 {
+            Line::Batch(line) => Ok(line.common.problem),
+            line => bail!("{line}: --host measures BatchNorm, whose lines begin with the extents"),
         }
     }
 
@@ -167,7 +176,7 @@ impl Arguments {
     /// The subjects of a group, and their strategies if all are asked for.
     fn with_strategies(&self, group: &Group, caps: &Caps) -> anyhow::Result<Vec<Subject>> {
         let mut subjects = group.subjects.clone();
-        let free = |subject: &&Subject| subject.line.common.tuning.strategy.is_none();
+        let free = |subject: &&Subject| subject.line.common().tuning.strategy.is_none();
         for subject in group.subjects.iter().filter(free).filter(|_| self.all) {
             subjects.extend(subject.strategies(caps)?);
         }
@@ -225,7 +234,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let bar = ProgressBar::new((groups.len() * (arguments.rounds + 1)) as u64)
         .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}")?);
     for group in groups {
-        let problem = group.line.common.problem;
+        let problem = group.line.common().problem;
         bar.set_message(problem.to_string());
         let subjects = arguments.with_strategies(&group, gpu.kernels().caps())?;
         let suite = Suite::new(&gpu, &group.line, &subjects, arguments.rotate << 20)?;
@@ -259,7 +268,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             bar.inc(1);
         }
         let rows = parts.iter().zip(times).map(|(&(index, dispatch), times)| {
-            Row::new(problem, group.count, &contenders[index], dispatch, times)
+            let contender = &contenders[index];
+            let copied = suite.copied_bytes();
+            Row::new(problem, group.count, contender, dispatch, copied, times)
         });
         bar.suspend(|| report.add(rows.collect()))?;
     }

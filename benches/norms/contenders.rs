@@ -1,10 +1,11 @@
 //! What is timed: steps of the library, and kernels of the benchmark beside them.
 
-use anyhow::bail;
-use wgpu_norm::batch_norm::{BatchNormConfig, Destination, Epilogue, Line, Pass, Step};
-use wgpu_norm::{Gpu, Problem};
+use anyhow::{Context, bail};
+use wgpu_norm::batch_norm::{Epilogue, Step};
+use wgpu_norm::{Form, Gpu, Problem};
 
-use crate::steps::{self, Steps};
+use crate::line::Line;
+use crate::steps::Steps;
 use crate::subject::Subject;
 use crate::tensors::Tensors;
 use crate::verify;
@@ -23,6 +24,9 @@ pub struct Contender {
     /// Tensors that must be read or written, each once.
     pub tensors: u64,
     kernels: Vec<&'static str>,
+    /// Bytes of activations that each dispatch of the library moves, and those of the kernel of the benchmark.
+    moved: Vec<u64>,
+    moved_by_kernel: u64,
     works: Vec<Work>,
 }
 
@@ -49,6 +53,14 @@ impl Contender {
         self.kernels[dispatch]
     }
 
+    /// Bytes of activations that the work moves, or one dispatch of it.
+    pub fn moved(&self, dispatch: Option<usize>) -> u64 {
+        match dispatch {
+            Some(index) => self.moved[index],
+            None => self.moved.iter().sum::<u64>() + self.moved_by_kernel,
+        }
+    }
+
     /// Records the work on the tensors whose turn it is, or one dispatch of it.
     pub fn record(&self, turn: usize, dispatch: Option<usize>, pass: &mut wgpu::ComputePass<'_>) {
         let work = &self.works[turn % self.works.len()];
@@ -72,12 +84,6 @@ pub struct Suite<'a> {
     tensors: Tensors,
 }
 
-/// Whether two lines may share tensors and saved statistics: all is alike but the pass, its tuning and the epilogue.
-pub fn share(a: &Line, b: &Line) -> bool {
-    let config = |line: &Line| line.config.epilogue(Epilogue::Identity);
-    a.common.problem == b.common.problem && config(a) == config(b)
-}
-
 impl<'a> Suite<'a> {
     /// For subjects that share the tensors of a line.
     pub fn new(
@@ -86,20 +92,26 @@ impl<'a> Suite<'a> {
         subjects: &[Subject],
         rotate: u64,
     ) -> anyhow::Result<Self> {
-        let (problem, config) = (line.common.problem, line.config);
+        let problem = line.common().problem;
+        // What no plan serves is not worth the memory.
+        line.launches(gpu.kernels().caps(), Form::default())
+            .with_context(|| line.to_string())?;
         let tensor = problem.dtype.bytes() * problem.shape.elements().unwrap_or(0) as u64;
         if tensor > gpu.kernels().caps().max_binding {
             bail!("{problem} is larger than one binding, and the copy takes no windows");
         }
-        let adds = subjects.iter().any(|s| s.line.config.epilogue.adds());
+        let adds = subjects.iter().any(|s| s.line.epilogue().adds());
         let suite = Self {
             gpu,
             problem,
-            tensors: Tensors::new(gpu, problem, adds, rotate)?,
+            tensors: Tensors::new(gpu, problem, &line.small(), adds, rotate)?,
         };
-        suite.run_before(&config.epilogue(Epilogue::Identity), Pass::Train)?;
+        let mut before = *line;
+        before.prepare(Epilogue::Identity);
+        suite.run_before(&before)?;
         if adds {
-            suite.run_before(&config.epilogue(Epilogue::AddRelu), Pass::Train)?;
+            before.prepare(Epilogue::AddRelu);
+            suite.run_before(&before)?;
             let mut encoder = gpu.device().create_command_encoder(&Default::default());
             for set in 0..suite.tensors.sets.len() {
                 let [from, to] = ["out", "output"].map(|name| suite.tensors.buffer(set, name));
@@ -111,9 +123,8 @@ impl<'a> Suite<'a> {
     }
 
     /// Runs a pass whose results another one is given.
-    fn run_before(&self, config: &BatchNormConfig, pass: Pass) -> anyhow::Result<()> {
-        let line = Line::new(self.problem, config, pass);
-        let before = steps::bind(self.gpu, &line, &self.tensors)?;
+    fn run_before(&self, line: &Line) -> anyhow::Result<()> {
+        let before = line.bind(self.gpu, &self.tensors)?;
         let mut encoder = self
             .gpu
             .device()
@@ -125,6 +136,11 @@ impl<'a> Suite<'a> {
         Ok(())
     }
 
+    /// The bytes that a copy of a tensor moves.
+    pub fn copied_bytes(&self) -> u64 {
+        2 * self.tensors.buffer(0, "x").size()
+    }
+
     /// The copies, then the subjects in order.
     pub fn contenders(&self, subjects: &[Subject]) -> anyhow::Result<Vec<Contender>> {
         let mut contenders = self.copies();
@@ -132,9 +148,9 @@ impl<'a> Suite<'a> {
             let Steps {
                 steps,
                 kernels,
+                moved,
                 scratch,
-                tensors,
-            } = steps::bind(self.gpu, &subject.line, &self.tensors)?;
+            } = subject.line.bind(self.gpu, &self.tensors)?;
             let mut after = if subject.then_relu {
                 self.relu()
             } else {
@@ -149,8 +165,11 @@ impl<'a> Suite<'a> {
                 name: subject.to_string(),
                 subject: Some(*subject),
                 scratch,
-                tensors,
+                tensors: subject.line.tensors(),
                 kernels,
+                moved,
+                // As much as a copy.
+                moved_by_kernel: u64::from(subject.then_relu) * self.copied_bytes(),
                 works: steps.into_iter().map(work).collect(),
             });
         }
@@ -178,6 +197,8 @@ impl<'a> Suite<'a> {
                 scratch: 0,
                 tensors: 2,
                 kernels: Vec::new(),
+                moved: Vec::new(),
+                moved_by_kernel: self.copied_bytes(),
                 works: self
                     .elementwise("copy", words, &["x", "out"], workgroup, share)
                     .into_iter()
@@ -260,11 +281,10 @@ impl<'a> Suite<'a> {
     /// Runs once and compares; what is too fast to be right is not timed.
     pub fn verify(&self, contender: &Contender) -> anyhow::Result<()> {
         let tensors = &self.tensors;
-        let reduced = contender
-            .subject
-            .filter(|subject| matches!(subject.line.pass, Pass::BackwardApply(_)));
-        if let Some(Subject { line, .. }) = reduced {
-            self.run_before(&line.config, Pass::BackwardReduce)?;
+        if let Some(mut line) = contender.subject.map(|subject| subject.line)
+            && line.make_sums()
+        {
+            self.run_before(&line)?;
         }
         let mut encoder = self
             .gpu
@@ -274,18 +294,8 @@ impl<'a> Suite<'a> {
             encoder.clear_buffer(tensors.buffer(0, name), 0, None);
         }
         // What goes in place begins as the input. Later runs find there what the one before has left.
-        let pass = contender.subject.map(|subject| subject.line.pass);
-        let input = match pass {
-            Some(Pass::Eval(Destination::InPlace) | Pass::Apply(Destination::InPlace)) => Some("x"),
-            Some(
-                Pass::BackwardApply(Destination::InPlace)
-                | Pass::Backward {
-                    dx: Some(Destination::InPlace),
-                    ..
-                },
-            ) => Some("dy"),
-            _ => None,
-        };
+        let subject = contender.subject;
+        let input = subject.and_then(|subject| subject.line.overwrites());
         if let Some(input) = input {
             let [from, to] = [input, "out"].map(|name| tensors.buffer(0, name));
             encoder.copy_buffer_to_buffer(from, 0, to, 0, from.size());

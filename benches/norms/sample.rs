@@ -1,0 +1,213 @@
+//! Problem lines of the norms whose statistics come from each sample alone.
+
+use wgpu_norm::batch_norm::{AffineRows, Common};
+use wgpu_norm::instance_norm::{
+    BackwardBuffers, BackwardOptions, BackwardPlan, Destination, Epilogue, ForwardBuffers,
+    ForwardOptions, ForwardPlan, Pass,
+};
+use wgpu_norm::{Caps, Form, Gpu, Launch, PlanError, SampleLine, SampleNorm, Shape};
+
+use crate::norm::{Kind, Norm, Usual, Written, backward_written};
+use crate::oracle::{Gradients, Oracle};
+use crate::steps::Steps;
+use crate::tensors::{Small, Tensors};
+
+/// What differs between the norms.
+pub trait Config: SampleNorm {
+    /// The epilogue.
+    fn fused(&self) -> Epilogue;
+
+    /// Sets the epilogue.
+    fn fuse(&mut self, epilogue: Epilogue);
+
+    /// The number of values of weight or bias.
+    fn parameters(&self) -> usize;
+
+    /// The number of statistics in a tensor of a shape.
+    fn statistics(&self, shape: Shape) -> usize;
+
+    /// Neighbouring channels that share statistics.
+    fn together(&self, shape: Shape) -> usize;
+
+    /// y in f64, without the epilogue, of some channels.
+    fn y(&self, of: &Verified<'_>, x: &[f64]) -> Vec<f64>;
+
+    /// The gradients in f64, without the epilogue.
+    fn gradients(&self, of: &Verified<'_>, x: &[f64], dy: &[f64]) -> Gradients;
+}
+
+/// The verified channels of a tensor, and their parameters if the norm has them.
+pub struct Verified<'a> {
+    pub shape: Shape,
+    pub weight: Option<&'a [f64]>,
+    pub bias: Option<&'a [f64]>,
+}
+
+/// A norm with the channels that are verified.
+struct Reference<'a, C> {
+    config: C,
+    of: Verified<'a>,
+}
+
+impl<C: Config> Oracle for Reference<'_, C> {
+    fn forward(&self, x: &[f64]) -> Vec<f64> {
+        self.config.y(&self.of, x)
+    }
+
+    fn backward(&self, x: &[f64], dy: &[f64]) -> Gradients {
+        self.config.gradients(&self.of, x, dy)
+    }
+}
+
+fn rows(config: &impl SampleNorm) -> AffineRows {
+    config.affine_rows()
+}
+
+impl<C: Config> Norm for SampleLine<C> {
+    fn common(&self) -> &Common {
+        &self.common
+    }
+
+    fn common_mut(&mut self) -> &mut Common {
+        &mut self.common
+    }
+
+    fn epilogue(&self) -> Epilogue {
+        self.config.fused()
+    }
+
+    fn kind(&self) -> Kind {
+        match self.pass {
+            Pass::Backward { .. } => Kind::Backward,
+            _ => Kind::Forward,
+        }
+    }
+
+    fn default_pass(&self) -> Option<&'static str> {
+        (self.pass == Pass::Forward).then_some("forward")
+    }
+
+    fn take(&mut self, usual: Usual) -> bool {
+        let options = BackwardOptions::default();
+        self.pass = match usual {
+            Usual::Forward => Pass::Forward,
+            Usual::Backward => Pass::Backward {
+                dx: options.dx,
+                parameters: options.parameters,
+            },
+            _ => return false,
+        };
+        true
+    }
+
+    fn prepare(&mut self, epilogue: Epilogue) {
+        let mut config = self.config;
+        config.fuse(epilogue);
+        *self = Self::new(self.common.problem, &config, Pass::Forward);
+    }
+
+    fn overwrites(&self) -> Option<&'static str> {
+        let in_place = matches!(
+            self.pass,
+            Pass::Backward {
+                dx: Some(Destination::InPlace),
+                ..
+            }
+        );
+        in_place.then_some("dy")
+    }
+
+    fn tensors(&self) -> u64 {
+        let adds = u64::from(self.config.fused().adds());
+        match self.pass {
+            Pass::Backward { dx, .. } => 2 + u64::from(dx.is_some()) + 2 * adds,
+            _ => 2 + adds,
+        }
+    }
+
+    fn written(&self, _: &Tensors) -> anyhow::Result<Vec<Written>> {
+        Ok(match self.pass {
+            Pass::Backward { dx, parameters } => {
+                let adds = self.config.fused().adds();
+                backward_written(dx, parameters, rows(&self.config), adds)
+            }
+            _ => vec![Written::Y],
+        })
+    }
+
+    fn oracle<'a>(&self, tensors: &'a Tensors) -> Box<dyn Oracle + 'a> {
+        let rows = rows(&self.config);
+        Box::new(Reference {
+            config: self.config,
+            of: Verified {
+                shape: tensors.verified_shape(),
+                weight: rows.weight.is_some().then_some(&tensors.weight),
+                bias: rows.bias.is_some().then_some(&tensors.bias),
+            },
+        })
+    }
+
+    fn small(&self) -> Small {
+        let shape = self.common.problem.shape;
+        Small {
+            parameters: self.config.parameters(),
+            statistics: self.config.statistics(shape),
+            together: self.config.together(shape),
+            running: Vec::new(),
+            moments: 0,
+            sums: 0,
+        }
+    }
+
+    fn launches(&self, caps: &Caps, form: Form) -> Result<Vec<Launch>, PlanError> {
+        SampleLine::launches(self, caps, form)
+    }
+
+    fn bind(&self, gpu: &Gpu, tensors: &Tensors) -> anyhow::Result<Steps> {
+        let (kernels, problem, config) = (gpu.kernels(), self.common.problem, &self.config);
+        let tuning = self.common.tuning;
+        let adds = config.fused().adds();
+        match self.pass {
+            Pass::Backward { dx, parameters } => {
+                let options = BackwardOptions::default()
+                    .dx(dx)
+                    .parameters(parameters)
+                    .tuning(tuning);
+                let plan = BackwardPlan::with_options(kernels, problem, config, options)?;
+                let dy = self.overwrites().map_or("dy", |_| "out");
+                let apart = dx == Some(Destination::OutOfPlace);
+                Steps::new(&plan, tensors, |memory| {
+                    plan.bind(
+                        &BackwardBuffers::new(
+                            memory.slice("x"),
+                            memory.slice(dy),
+                            memory.slice("saved"),
+                        )
+                        .dx(memory.slice_if(apart, "out"))
+                        .affine(memory.affine(rows(config)))
+                        .grads(memory.slice_if(plan.grads_bytes() > 0, "grads"))
+                        .output(memory.slice_if(adds, "output"))
+                        .dresidual(memory.slice_if(adds, "dresidual"))
+                        .scratch(memory.scratch()),
+                    )
+                })
+            }
+            _ => {
+                let options = ForwardOptions::default().tuning(tuning);
+                let plan = ForwardPlan::with_options(kernels, problem, config, options)?;
+                Steps::new(&plan, tensors, |memory| {
+                    plan.bind(
+                        &ForwardBuffers::new(
+                            memory.slice("x"),
+                            memory.slice("out"),
+                            memory.slice("saved"),
+                        )
+                        .affine(memory.affine(rows(config)))
+                        .residual(memory.slice_if(adds, "residual"))
+                        .scratch(memory.scratch()),
+                    )
+                })
+            }
+        }
+    }
+}

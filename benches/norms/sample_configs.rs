@@ -1,0 +1,169 @@
+//! InstanceNorm, GroupNorm, LayerNorm and RMSNorm: how their statistics lie, and their references.
+
+use wgpu_norm::instance_norm::Epilogue;
+use wgpu_norm::reference::{group_norm, instance_norm, layer_norm, rms_norm};
+use wgpu_norm::{GroupNormConfig, InstanceNormConfig, LayerNormConfig, RmsNormConfig, Shape};
+
+use crate::oracle::Gradients;
+use crate::sample::{Config, Verified};
+
+/// Getter and setter of the epilogue.
+macro_rules! epilogue {
+    () => {
+        fn fused(&self) -> Epilogue {
+            self.epilogue
+        }
+
+        fn fuse(&mut self, epilogue: Epilogue) {
+            self.epilogue = epilogue;
+        }
+    };
+}
+
+/// Those of a norm that has both parameters.
+macro_rules! gradients {
+    ($made:expr) => {{
+        let made = $made;
+        Gradients {
+            dx: made.dx,
+            dweight: made.dweight,
+            dbias: made.dbias,
+        }
+    }};
+}
+
+impl Config for InstanceNormConfig {
+    epilogue!();
+
+    fn parameters(&self) -> usize {
+        self.num_features
+    }
+
+    fn statistics(&self, shape: Shape) -> usize {
+        shape.batch() * shape.channels()
+    }
+
+    fn together(&self, _: Shape) -> usize {
+        1
+    }
+
+    fn y(&self, of: &Verified<'_>, x: &[f64]) -> Vec<f64> {
+        instance_norm::forward(of.shape, x, of.weight, of.bias, self.eps.into()).y
+    }
+
+    fn gradients(&self, of: &Verified<'_>, x: &[f64], dy: &[f64]) -> Gradients {
+        gradients!(instance_norm::backward(
+            of.shape,
+            x,
+            dy,
+            of.weight,
+            self.eps.into()
+        ))
+    }
+}
+
+impl Config for GroupNormConfig {
+    epilogue!();
+
+    fn parameters(&self) -> usize {
+        self.num_channels
+    }
+
+    fn statistics(&self, shape: Shape) -> usize {
+        shape.batch() * self.num_groups
+    }
+
+    fn together(&self, _: Shape) -> usize {
+        self.num_channels / self.num_groups
+    }
+
+    fn y(&self, of: &Verified<'_>, x: &[f64]) -> Vec<f64> {
+        let groups = of.shape.channels() / self.together(of.shape);
+        group_norm::forward(of.shape, groups, x, of.weight, of.bias, self.eps.into()).y
+    }
+
+    fn gradients(&self, of: &Verified<'_>, x: &[f64], dy: &[f64]) -> Gradients {
+        let groups = of.shape.channels() / self.together(of.shape);
+        gradients!(group_norm::backward(
+            of.shape,
+            groups,
+            x,
+            dy,
+            of.weight,
+            self.eps.into()
+        ))
+    }
+}
+
+/// Rows of so many values in a tensor.
+fn rows(size: usize, shape: Shape) -> usize {
+    shape.elements().unwrap_or(0) / size
+}
+
+impl Config for LayerNormConfig {
+    epilogue!();
+
+    fn parameters(&self) -> usize {
+        self.normalized_size
+    }
+
+    fn statistics(&self, shape: Shape) -> usize {
+        rows(self.normalized_size, shape)
+    }
+
+    fn together(&self, shape: Shape) -> usize {
+        shape.channels()
+    }
+
+    fn y(&self, of: &Verified<'_>, x: &[f64]) -> Vec<f64> {
+        layer_norm::forward(self.normalized_size, x, of.weight, of.bias, self.eps.into()).y
+    }
+
+    fn gradients(&self, of: &Verified<'_>, x: &[f64], dy: &[f64]) -> Gradients {
+        let size = self.normalized_size;
+        gradients!(layer_norm::backward(
+            size,
+            x,
+            dy,
+            of.weight,
+            self.eps.into()
+        ))
+    }
+}
+
+/// The factors of a row: the weight, with 1 added if the norm adds it.
+fn factors(config: &RmsNormConfig, weight: Option<&[f64]>) -> Option<Vec<f64>> {
+    let offset = if config.unit_offset { 1.0 } else { 0.0 };
+    Some(weight?.iter().map(|weight| weight + offset).collect())
+}
+
+impl Config for RmsNormConfig {
+    epilogue!();
+
+    fn parameters(&self) -> usize {
+        self.normalized_size
+    }
+
+    fn statistics(&self, shape: Shape) -> usize {
+        rows(self.normalized_size, shape)
+    }
+
+    fn together(&self, shape: Shape) -> usize {
+        shape.channels()
+    }
+
+    fn y(&self, of: &Verified<'_>, x: &[f64]) -> Vec<f64> {
+        let weight = factors(self, of.weight);
+        rms_norm::forward(self.normalized_size, x, weight.as_deref(), self.eps.into()).y
+    }
+
+    fn gradients(&self, of: &Verified<'_>, x: &[f64], dy: &[f64]) -> Gradients {
+        let (size, weight) = (self.normalized_size, factors(self, of.weight));
+        let made = rms_norm::backward(size, x, dy, weight.as_deref(), self.eps.into());
+        Gradients {
+            dx: made.dx,
+            dweight: made.dweight,
+            dbias: Vec::new(),
+        }
+    }
+}
