@@ -41,7 +41,7 @@ pub enum PlanError {
         /// The shape as a problem line.
         shape: Shape,
     },
-    /// An instance needs at least two values for a variance.
+    /// An instance, or the only sample's group of one channel, needs at least two values for a variance.
     #[error(
         "x: expected more than 1 spatial value, got {shape}; \
          a channel of a sample has no variance there, use another norm"

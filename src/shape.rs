@@ -201,7 +201,7 @@ fn quotient(index: usize, divisor: Option<usize>) -> usize {
 }
 
 /// The product, or `None` if it overflows. With an extent of zero it is zero, however large the others are.
-fn product(dims: &[usize]) -> Option<usize> {
+pub(crate) fn product(dims: &[usize]) -> Option<usize> {
     if dims.contains(&0) {
         return Some(0);
     }

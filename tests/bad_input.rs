@@ -108,7 +108,10 @@ fn forced_strategies_and_tiles() {
     for (shape, what) in [
         (Shape::nchw(2, 3, 7, 7), "16-byte vectors"),
         (Shape::nhwc(2, 7, 7, 3), "16-byte vectors"),
-        (Shape::ncl(1, 1, 1 << 24), "too long for one workgroup"),
+        (
+            Shape::ncl(1, 1, 1 << 24),
+            "too many values for one workgroup",
+        ),
         (Shape::ncl(1, 8, 1 << 23), "larger than one binding"),
     ] {
         let reread = Tuning::default().strategy(Some(Strategy::Reread));

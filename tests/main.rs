@@ -3,6 +3,7 @@
 mod bad_input;
 mod common;
 mod equivalences;
+mod errors;
 mod fused;
 mod gradients;
 mod large_mean;

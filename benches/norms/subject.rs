@@ -81,6 +81,9 @@ pub fn parse(text: &str, usual: &[Usual]) -> anyhow::Result<(Line, Vec<Subject>)
         let reason = "the benchmark plans for the device at hand; leave out gpu and binding";
         bail!("{text}: {reason}");
     }
+    if text.split_whitespace().any(|word| word == "prenorm") {
+        bail!("{text}: the benchmark has no tensors for prenorm; leave it out");
+    }
     let default = line.default_pass();
     if default.is_none_or(|default| text.split_whitespace().any(|word| word == default)) {
         return Ok((line, vec![Subject::new(line)]));

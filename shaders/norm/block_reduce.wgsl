@@ -11,8 +11,8 @@ var<workgroup> block: array<Exchanged, WORKGROUP>;
 // Combines the values of all lanes with the same `lane % WIDTH`, and returns the result to each of them. The tree is
 // fixed, and so are the bits of the result.
 //
-// Contract: every lane of the workgroup calls this in uniform control flow, and at most once unless WIDTH is WORKGROUP.
-// Then the value of a lane is its result.
+// Contract: every lane of the workgroup calls this in uniform control flow, and between two calls there is a barrier, unless
+// WIDTH is WORKGROUP. Then the value of a lane is its result.
 fn block_reduce(lane: u32, value: Partial) -> Partial {
     let mine = lane_total(value);
     if WIDTH == WORKGROUP {

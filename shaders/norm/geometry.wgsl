@@ -45,10 +45,9 @@ struct Geometry {
     inverse_parameter_plane: f32,
     // Statistics that `saved` holds. Where the tensor is divided more finely, several neighbours share one.
     saved_statistics: u32,
-    // Neighbouring planes with the same parameters.
-    parameter_units: u32,
     // Units that one workgroup takes, one after the other, if it takes several.
     share: u32,
     padding: u32,
     padding_2: u32,
+    padding_3: u32,
 }

@@ -80,8 +80,9 @@ fn has_values(range: LaneRange, j: u32) -> bool {
 
 // The rows of the tensor that the components of a vector are in: one, two or four rows are an item.
 fn rows_of(range: LaneRange, cursor: Cursor, j: u32) -> vec4<u32> {
+    let last = params.geometry.saved_statistics - 1u;
     if STATISTICS_SHARE {
-        return vec4(cursor.item);
+        return vec4(min(cursor.item, last));
     }
     let row = params.geometry.channels * params.geometry.plane;
     let item = 4u * params.geometry.span;
@@ -90,7 +91,7 @@ fn rows_of(range: LaneRange, cursor: Cursor, j: u32) -> vec4<u32> {
     let before = vec4<u32>(value >= vec4(row))
         + vec4<u32>(value >= vec4(2u * row))
         + vec4<u32>(value >= vec4(3u * row));
-    return cursor.item * rows + before;
+    return min(cursor.item * rows + before, vec4(last));
 }
 
 fn place(range: LaneRange, cursor: Cursor, j: u32) -> Place {

@@ -26,8 +26,7 @@ fn lane_range(work: u32, lane: u32) -> LaneRange {
     range.unit = range.unit * COLUMNS * WIDTH + range.column;
     // A plane has whole parameters.
     let plane_parameters = params.geometry.plane / params.geometry.parameter_plane;
-    let parameter_unit = range.unit / params.geometry.parameter_units;
-    range.parameter = parameter_unit * plane_parameters % params.geometry.parameters;
+    range.parameter = range.unit * plane_parameters % params.geometry.parameters;
     if !has_values(range, 0u) {
         range.end = 0u;
     }
@@ -43,7 +42,8 @@ fn lane_range(work: u32, lane: u32) -> LaneRange {
         // The lane's planes may all lie outside of the bound window.
         let begin = (params.geometry.item_begin / span * channels + range.unit) * plane;
         let window_begin = params.geometry.vector_begin;
-        let end = begin + (COLUMNS - 1u) * WIDTH * plane + plane;
+        let last = min(range.unit + (COLUMNS - 1u) * WIDTH, channels - 1u);
+        let end = (params.geometry.item_begin / span * channels + last) * plane + plane;
         if (end + 3u) / 4u <= window_begin || begin / 4u >= params.geometry.vector_end {
             range.end = 0u;
         }
@@ -139,7 +139,8 @@ fn has_values(range: LaneRange, j: u32) -> bool {
 }
 
 fn statistics_of_plane(range: LaneRange, j: u32) -> u32 {
-    let plane = range.unit + j * WIDTH;
+    // Planes side by side may be beyond the tensor.
+    let plane = min(range.unit + j * WIDTH, params.geometry.channels - 1u);
     if OUTER {
         return range.outer * params.geometry.channels + plane;
     }

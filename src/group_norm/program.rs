@@ -109,7 +109,7 @@ pub fn backward(
     let channels = planner.partition.statistics();
     let in_group = config.channels_of_group();
     let groups = channels / in_group;
-    passes::set_dadded(&mut planner, prenorm && dx.is_some())?;
+    passes::set_dadded(&mut planner, prenorm, dx)?;
     let grads = passes::set_parameter_gradients(&mut planner, parameters);
     let coupled = dx.is_some() && !planner.is_empty();
 

@@ -77,7 +77,7 @@ pub fn backward(
     let adds = config.epilogue.adds();
     passes::check_wanted(dx, parameters, adds)?;
     let mut planner = planner(caps, problem, config, tuning)?;
-    passes::set_dadded(&mut planner, prenorm && dx.is_some())?;
+    passes::set_dadded(&mut planner, prenorm, dx)?;
     let grads = passes::set_parameter_gradients(&mut planner, parameters);
     let coupled = dx.is_some() && !planner.is_empty();
     let mut dispatches = Vec::new();

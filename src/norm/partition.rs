@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 use super::tile::Tile;
 use crate::error::PlanError;
 use crate::gpu::compose::Choice;
-use crate::shape::{Layout, Shape};
+use crate::shape::{Layout, Shape, product};
 
 /// The most values of a tensor: indices are u32, with room for whole vectors at the end.
 pub const MAX_ELEMENTS: u64 = u32::MAX as u64 - 1023;
@@ -81,10 +81,10 @@ pub struct Geometry {
     pub parameter_plane: u32,
     pub inverse_parameter_plane: f32,
     pub saved_statistics: u32,
-    pub parameter_units: u32,
     pub share: u32,
     pub padding: u32,
     pub padding_2: u32,
+    pub padding_3: u32,
 }
 
 impl Geometry {
@@ -155,7 +155,6 @@ pub struct Partition {
 pub fn rows(shape: Shape, size: usize) -> Option<usize> {
     let dims = shape.dims();
     let splits = (0..=dims.len()).map(|at| dims.split_at(at));
-    let product = |dims: &[usize]| dims.iter().try_fold(1usize, |a, &b| a.checked_mul(b));
     let mut fitting = splits.filter(|(_, inner)| product(inner) == Some(size));
     fitting.find_map(|(outer, _)| product(outer))
 }
@@ -423,7 +422,7 @@ impl Partition {
         }
     }
 
-    /// The units that the tensor is cut into: channels, or strips of columns, of all outer groups.
+    /// The units that the tensor is cut into: planes, some of them side by side, or strips of columns, of all outer groups.
     pub fn units(&self, tile: Tile) -> u32 {
         self.outer * self.outer_units(tile)
     }
@@ -472,8 +471,7 @@ impl Partition {
     fn width(&self, tile: Tile) -> u32 {
         match self.order {
             Order::Planes if self.planes_are_units() => {
-                let lanes = tile.plane_lanes(self.span).min(tile.workgroup);
-                tile.workgroup / lanes
+                tile.workgroup / tile.plane_lanes(self.span)
             }
             Order::Planes => 1,
             // A span that fits is far below the largest power of two.
@@ -582,7 +580,6 @@ impl Partition {
             parameter_plane: self.parameter_plane,
             inverse_parameter_plane: 1.0 / self.parameter_plane as f32,
             saved_statistics: self.statistics(),
-            parameter_units: 1,
             ..Geometry::default()
         }
     }

@@ -100,12 +100,19 @@ pub fn set_prenorm<S: Settings>(
     Ok(())
 }
 
-/// Lets a backward pass add the gradient that the input has by another way.
+/// Lets a backward pass add the gradient that the input has by another way to `dx`.
 pub fn set_dadded<S: Settings>(
     planner: &mut Planner<'_, S>,
     prenorm: bool,
+    dx: Option<Destination>,
 ) -> Result<(), PlanError> {
     check_prenorm(planner, prenorm)?;
+    if prenorm && dx.is_none() {
+        return Err(PlanError::Unsupported {
+            field: "dadded",
+            reason: "is added to dx, which is not wanted",
+        });
+    }
     if prenorm {
         planner.choose(("dadded", "dadded_added"));
     }

@@ -40,9 +40,12 @@ pub struct Decisions<S> {
 /// As many workgroups keep a device busy.
 const FEW_GROUPS: u32 = 256;
 
-/// Units that one workgroup takes one after the other, if there are enough. What it leaves is then a fraction of what it
-/// reads.
+/// Units that one workgroup takes one after the other, if there are enough for many workgroups. What it leaves is then a
+/// fraction of what it reads.
 const ROWS_TO_SHARE: u32 = 16;
+
+/// The most that it takes: their plain sums lose few digits, and their loops stay short of what llvmpipe ends.
+const MOST_ROWS_TO_SHARE: u32 = 256;
 
 /// Dispatches in order.
 type Dispatches<S> = Vec<Dispatch<Params<S>>>;
@@ -76,6 +79,13 @@ impl<'a, S: Settings> Planner<'a, S> {
         problem: Problem,
         decisions: Decisions<S>,
     ) -> Result<Self, PlanError> {
+        if caps.max_binding < 256 {
+            return Err(PlanError::Limit {
+                limit: "max_storage_buffer_binding_size",
+                needed: 256,
+                available: caps.max_binding,
+            });
+        }
         let partition = Partition::of(problem.shape, decisions.over)?;
         let bytes = problem.dtype.buffer_bytes(partition.elements as usize);
         let tile = decisions.tuning.tile_for(caps, bytes)?;
@@ -212,7 +222,8 @@ impl<'a, S: Settings> Planner<'a, S> {
         let Geometry { units, width, .. } = rows.geometry;
         // Few workgroups leave little to combine, and many keep the device busy.
         let few = (units / FEW_GROUPS).min(ROWS_TO_SHARE);
-        let share = few.max(units.div_ceil(wanted_groups(self.caps))).max(1);
+        let share = few.max(units.div_ceil(wanted_groups(self.caps)));
+        let share = share.clamp(1, MOST_ROWS_TO_SHARE);
         rows.geometry.share = share;
         let chunks = units.div_ceil(share) * width;
         rows.reduction.chunk_stride = self.partition.parameters;

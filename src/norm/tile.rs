@@ -8,7 +8,7 @@ pub const MAX_COLUMNS: u32 = 16;
 const VECTORS_OF_LANE: u32 = 4;
 const FEWEST_LANES: u32 = 8;
 
-/// The longest planes, in vectors, of which a processor's lanes take one each. The planes of all lanes fit its cache.
+/// The longest planes, in vectors, of which a processor's lanes take one each.
 const MAX_LANE_SPAN: u32 = 4096;
 
 /// The size of a workgroup, and how its lanes walk together. A lane is one invocation.
@@ -20,7 +20,8 @@ pub struct Tile {
     /// Lanes that walk neighbouring vectors: a power of two, at most `workgroup`. The number that the hardware runs
     /// together is best.
     pub lanes: u32,
-    /// Vector columns of a lane in layouts whose channels are neighbours in memory: 1, 2, 4, 8 or 16. More than one is for
+    /// Vector columns of a lane in layouts whose channels are neighbours in memory, and rows of a lane side by side: 1, 2, 4, 8
+    /// or 16. More than one is for
     /// adapters on which `lanes` lanes run alone for a while, and should walk long pieces of rows; it multiplies the
     /// registers of a lane. No effect if `workgroup` is above `lanes`.
     pub columns: u32,
@@ -46,7 +47,7 @@ impl Tile {
             };
         }
         let lanes = span.div_ceil(VECTORS_OF_LANE).next_power_of_two();
-        lanes.clamp(FEWEST_LANES, self.workgroup)
+        lanes.max(FEWEST_LANES).min(self.workgroup)
     }
 
     /// Sets [`columns`](Self::columns).

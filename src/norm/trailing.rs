@@ -7,7 +7,7 @@ use super::kernels::{
     SUMS_FLOATS, backward_reread, backward_resident, backward_rows, backward_stats, finalize,
 };
 use super::options::Epilogue;
-use super::partition::{self, Over};
+use super::partition::{self, Order, Over};
 use super::passes;
 use super::planner::{Decisions, Norm, Planner};
 use super::sample::{BackwardOptions, ForwardOptions, Params};
@@ -101,7 +101,7 @@ impl Trailing {
     }
 
     /// The gradients of [`forward`](Self::forward): those of the parameters by columns, and then that of the input by rows,
-    /// which may overwrite what columns read.
+    /// which may overwrite what columns read. Where a row fits registers, one kernel does both.
     pub fn backward(
         &self,
         caps: &Caps,
@@ -118,16 +118,20 @@ impl Trailing {
         passes::check_wanted(dx, parameters, adds)?;
         let mut rows = self.rows(caps, problem, tuning)?;
         rows.set("WEIGHTED", true);
-        passes::set_dadded(&mut rows, prenorm && dx.is_some())?;
+        passes::set_dadded(&mut rows, prenorm, dx)?;
         let mut columns = self.columns(caps, problem, tuning)?;
         let grads = passes::set_parameter_gradients(&mut columns, parameters);
         let coupled = dx.is_some() && !rows.is_empty();
 
         let mut dispatches = Vec::new();
-        let fused = grads && coupled && !adds && self.epilogue.masks();
-        // One kernel for all gradients keeps two sums for each vector.
-        let strategy = rows.strategy(2, if fused { 2 } else { 0 })?;
-        let fused = fused && strategy == Strategy::Resident;
+        // One kernel for all gradients keeps two sums for each vector of a row.
+        let fused = grads
+            && coupled
+            && !adds
+            && self.epilogue.masks()
+            && rows.partition.order == Order::Planes
+            && rows.strategy(2, 2) == Ok(Strategy::Resident);
+        let strategy = rows.strategy(2, 0)?;
         // The first kernel writes the gradient of the residual, too.
         if !fused && (grads || (adds && !coupled)) {
             let result = grads.then_some(Finalized::ParameterGradients);

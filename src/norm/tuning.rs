@@ -12,14 +12,14 @@ use crate::word::{WordError, words};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Strategy {
-    /// One dispatch that reads its input once: a workgroup holds a channel, or a strip of channels, in registers. For many
-    /// channels that fit.
+    /// One dispatch that reads its input once: a workgroup holds the values of a statistic (a channel, a group, a row), or of
+    /// several neighbouring ones, in registers. For many statistics whose values fit.
     Resident,
-    /// One dispatch with a workgroup for each channel or strip of channels: it reduces, then reads its values again, from
-    /// cache if they fit. For many channels.
+    /// One dispatch with a workgroup for each statistic, or for several neighbouring ones: it reduces, then reads its values
+    /// again, from cache if they fit. For many statistics.
     Reread,
-    /// Three dispatches: partial results of many workgroups a channel, their combination, and an elementwise pass. Serves
-    /// every shape, and keeps the whole device busy with few channels.
+    /// Three dispatches: partial results of many workgroups a statistic, their combination, and an elementwise pass. Serves
+    /// every shape, and keeps the whole device busy with few statistics.
     Split,
 }
 
@@ -41,15 +41,15 @@ impl Strategy {
             Self::Split => None,
             _ if windows > 1 => Some("the tensor is larger than one binding"),
             _ if !partition.units_are_short(tile) => {
-                Some("a channel is too long for one workgroup")
+                Some("a statistic has too many values for one workgroup")
             }
-            _ if !partition.units_own_their_statistics() => {
-                Some("16-byte vectors cross its channels, so no workgroup has a channel to itself")
-            }
+            _ if !partition.units_own_their_statistics() => Some(
+                "16-byte vectors have values of two statistics, so no workgroup has one to itself",
+            ),
             Self::Resident
                 if partition.single_columns(tile).items_per_lane() * held > HELD_BYTES =>
             {
-                Some("a channel does not fit the registers of one workgroup")
+                Some("the values of a statistic do not fit the registers of one workgroup")
             }
             Self::Resident | Self::Reread => None,
         }

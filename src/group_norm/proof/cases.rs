@@ -81,7 +81,7 @@ pub fn cases(one_in: u64) -> Vec<SampleCase<GroupNormConfig>> {
             config(channels).affine(false),
         ]
     };
-    sample::cases(shapes(&EXTENTS), configs, one_in)
+    sample::cases(shapes(&EXTENTS), configs, &[], one_in)
 }
 
 #[test]

@@ -21,7 +21,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "backward_coefficients": "return moved * c.statistics.inv_std;" => "return moved * c.forward.scale;", "dx with the weight twice", "group n2c6h7w7 nchw f32 backward groups=2 gpu";
     "layout_planes": "range.unit * COLUMNS * WIDTH + range.column" => "range.unit * COLUMNS * WIDTH", "small planes side by side are one", "group n9c4l4 ncl f32 forward groups=4 split 64x32 gpu";
     "layout_planes": "range.parameter + parameters_before(value)" => "vec4(range.parameter)", "the group's first weight for all", "group n2c32h4w4 nchw f32 forward groups=2 reread 64x32 gpu";
-    "layout_planes": "parameter_unit * plane_parameters % params.geometry.parameters" => "0u", "the first group's weights for all", "group n2c32h4w4 nchw f32 forward groups=2 reread 64x32 gpu";
+    "layout_planes": "range.unit * plane_parameters % params.geometry.parameters" => "0u", "the first group's weights for all", "group n2c32h4w4 nchw f32 forward groups=2 reread 64x32 gpu";
     "coefficients": "p.bias + own.bias * p.weight" => "own.bias * p.weight", "no biases", "group n2c32h4w4 nchw f32 forward groups=2 reread 64x32 gpu";
     "coefficients": "own.scale * p.weight" => "own.scale", "no weights", "group n2c32h4w4 nchw f32 forward groups=2 reread 64x32 gpu";
     "epilogue_silu": "normalized * sigmoid(normalized)" => "sigmoid(normalized)", "a sigmoid for SiLU", "group n2c32h4w4 nchw f32 silu forward groups=2 gpu";

@@ -66,7 +66,7 @@ pub fn cases(one_in: u64) -> Vec<SampleCase<InstanceNormConfig>> {
             config.affine(false),
         ]
     };
-    sample::cases(spatial, configs, one_in)
+    sample::cases(spatial, configs, &[], one_in)
 }
 
 #[test]

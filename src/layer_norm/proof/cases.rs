@@ -4,14 +4,14 @@ use crate::layer_norm::config::LayerNormConfig;
 use crate::layer_norm::sample::Line;
 use crate::norm::proof::sample::{self, Forward, Gradients, Oracle, SampleCase};
 use crate::norm::proof::shapes::shapes;
-use crate::norm::proof::{Case, caps};
 use crate::norm::sample::Sealed;
 use crate::reference::layer_norm as oracle;
 use crate::shape::Shape;
 
 /// Rows of 1, 2 and 3 values, of whole and of odd vectors, several to a workgroup, and one alone; images by sample and by position.
-const EXTENTS: [&str; 18] = [
+const EXTENTS: [&str; 19] = [
     "n5c1",
+    "n8c1",
     "n7c3",
     "n6c2",
     "n9c31",
@@ -31,8 +31,13 @@ const EXTENTS: [&str; 18] = [
     "n2c2080",
 ];
 
-/// Workgroups that take several rows, one after the other, and lanes with several rows side by side in several windows.
-const LONG: [&str; 5] = [
+/// Rows in registers without the sums of their columns, workgroups that take several rows, one after the other, and lanes with
+/// several rows side by side in several windows.
+const NAMED: [&str; 9] = [
+    "layer n33c128 nc f32 backward skip resident 64x32 gpu",
+    "layer n40c64 nc f16 backward skip resident 64x32 gpu",
+    "layer n3c768 nc bf16 relu backward skip in-place resident 256x4 gpu",
+    "layer n2c2080 nc f32 backward skip prenorm resident 256x4 gpu",
     "layer n1024c16 nc f32 forward split 8x8x4 binding=40960",
     "layer n1024c16 nc f32 backward skip split 8x8x4 binding=40960",
     "layer n1040c68 nc f32 backward resident 16x8 gpu",
@@ -81,11 +86,7 @@ pub fn cases(one_in: u64) -> Vec<SampleCase<LayerNormConfig>> {
             config.affine(false),
         ]
     };
-    let mut cases = sample::cases(shapes(&EXTENTS), configs, one_in);
-    if !sample::alone() {
-        cases.extend(LONG.map(|line| line.parse::<SampleCase<_>>().expect("a line")));
-    }
-    cases
+    sample::cases(shapes(&EXTENTS), configs, &NAMED, one_in)
 }
 
 #[test]
@@ -100,13 +101,5 @@ fn a_line_reads_back() {
         "layer n2c4l5 forward in-place",
     ] {
         assert!(line.parse::<Line>().is_err(), "{line}");
-    }
-}
-
-#[test]
-fn named_lines_exist() {
-    for line in LONG {
-        let case: SampleCase<LayerNormConfig> = line.parse().expect("a line");
-        assert!(case.program(&caps()).is_some(), "{line}");
     }
 }

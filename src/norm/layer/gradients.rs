@@ -32,7 +32,7 @@ pub struct Wanted<'a> {
     /// new buffer.
     pub accumulate: Option<&'a wgpu::Buffer>,
     /// The gradient that the input has by another way, as the sum of a pre-norm block has, of the input's shape. It is added to
-    /// dx before that is rounded. BatchNorm has no such pass.
+    /// dx, which must be wanted, before that is rounded. BatchNorm has no such pass.
     pub dadded: Option<&'a Tensor>,
 }
 
@@ -123,13 +123,14 @@ pub struct Gradients<Dx = Tensor> {
 }
 
 impl<Dx> Gradients<Dx> {
-    /// The gradients of the parameters on the device: the f32 rows `[dweight: C] [dbias: C]` of those that the layer has, in
-    /// the layout of its `affine_buffer`, for an optimizer's kernel. `None` for a layer without parameters.
+    /// The gradients of the parameters on the device: the f32 rows `[dweight] [dbias]` of those that the layer has, in
+    /// the layout of its `affine_buffer`, for an optimizer's kernel. `None` for a layer without parameters, or if they were not
+    /// wanted.
     pub fn buffer(&self) -> Option<&wgpu::Buffer> {
         self.parameters.as_ref()
     }
 
-    /// The gradient of the weight, `C` values; `None` if the layer has none. Waits for the device.
+    /// The gradient of the weight, one value for each parameter; `None` if there is none. Waits for the device.
     ///
     /// # Errors
     /// [`GpuError`](crate::GpuError) if the device fails.
@@ -137,7 +138,7 @@ impl<Dx> Gradients<Dx> {
         self.row(self.rows.weight.clone())
     }
 
-    /// The gradient of the bias, `C` values; `None` if the layer has none. Waits for the device.
+    /// The gradient of the bias, one value for each parameter; `None` if there is none. Waits for the device.
     ///
     /// # Errors
     /// [`GpuError`](crate::GpuError) if the device fails.

@@ -5,8 +5,8 @@ use crate::error::{Error, TensorError};
 use crate::gpu::{Gpu, Tensor};
 use crate::norm::options::Epilogue;
 
-/// What a forward pass leaves for its backward pass, which consumes it. It holds the input, which must not be overwritten in
-/// between, the statistics, and with an epilogue that adds the output.
+/// What a forward pass leaves for its backward pass, which consumes it. It holds the input, or the sum of a
+/// pre-norm block, which must not be overwritten in between, the statistics, and with an epilogue that adds the output.
 #[derive(Debug)]
 #[must_use = "backward needs it; use eval if there is no backward"]
 pub struct Saved {

@@ -33,7 +33,7 @@ pub struct Layer<C> {
 }
 
 impl<C: SampleNorm> Layer<C> {
-    /// Makes the layer: weight one, bias zero.
+    /// Makes the layer, with [`SampleNorm::initial_affine`] as parameters.
     ///
     /// # Errors
     /// [`PlanError`](crate::PlanError) for a configuration that fits no shape; [`GpuError`](crate::GpuError).

@@ -24,7 +24,8 @@ pub struct BackwardOptions {
     pub dx: Option<Destination>,
     /// What becomes of the parameters' gradients.
     pub parameters: ParameterGradients,
-    /// Strategy and tile. An epilogue that adds, or a pass without dx, leaves no choice of strategy.
+    /// Strategy and tile. An epilogue that adds, or a pass without dx, leaves no choice of strategy, and
+    /// GroupNorm has one only. With SiLU, resident reads twice.
     pub tuning: Tuning,
     /// Whether the input went on by another way, too, as the sum of a pass with [`prenorm`](ForwardOptions::prenorm): that
     /// gradient of it is added to dx.

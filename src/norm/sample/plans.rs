@@ -37,7 +37,7 @@ pub type BackwardPlan = Plan<Backward>;
 buffers! {
     /// The caller's memory for a [`BackwardPlan`].
     BackwardBuffers of Backward, "norm backward";
-    /// The input of the forward pass.
+    /// What the forward pass has normalized: its input, or with `prenorm` the sum [`ForwardBuffers::added`].
     x: X,
     /// The gradient of the output, of the input's shape. Overwritten by dx if that goes in place.
     dy: DY,

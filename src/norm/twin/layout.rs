@@ -233,6 +233,8 @@ mod tests {
             (1, 1, 16),
             (64, 32, 1),
             (4, 4, 8),
+            (4, 2, 1),
+            (2, 1, 1),
         ]
         .map(|(workgroup, lanes, columns)| Tile::new(workgroup, lanes).columns(columns));
         let mut checked = 0;

@@ -9,9 +9,17 @@ use crate::rms_norm::sample::Line;
 use crate::shape::Shape;
 
 /// Rows of 1 and 3 values, of whole and of odd vectors, several to a workgroup, and one alone.
-const EXTENTS: [&str; 11] = [
-    "n5c1", "n7c3", "n9c31", "n40c64", "n33c128", "n3c768", "n1c4097", "n2c300l2", "n17c20",
-    "n70c16", "n6c256",
+const EXTENTS: [&str; 12] = [
+    "n5c1", "n8c1", "n7c3", "n9c31", "n40c64", "n33c128", "n3c768", "n1c4097", "n2c300l2",
+    "n17c20", "n70c16", "n6c256",
+];
+
+/// Rows in registers without the sums of their columns.
+const NAMED: [&str; 4] = [
+    "rms n33c128 nc f32 backward skip resident 64x32 gpu",
+    "rms n40c64 nc f16 backward skip unit-offset resident 64x32 gpu",
+    "rms n3c768 nc bf16 relu backward skip in-place resident 256x4 gpu",
+    "rms n70c16 nc f32 backward skip prenorm resident 256x4 gpu",
 ];
 
 impl RmsNormConfig {
@@ -66,7 +74,7 @@ pub fn cases(one_in: u64) -> Vec<SampleCase<RmsNormConfig>> {
             config.weight(false).eps(1e-3),
         ]
     };
-    sample::cases(shapes(&EXTENTS), configs, one_in)
+    sample::cases(shapes(&EXTENTS), configs, &NAMED, one_in)
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::case::{Oracle, SampleCase};
 use crate::dtype::{Dtype, Problem};
 use crate::norm::options::{Destination, Epilogue, ParameterGradients};
 use crate::norm::proof::shapes::{CPU_TILE, GPU_TILES, Lottery, product};
+use crate::norm::proof::{Case, caps};
 use crate::norm::sample::{Line, Pass};
 use crate::norm::tuning::{Strategy, Tuning};
 use crate::shape::Shape;
@@ -30,10 +31,12 @@ pub fn alone() -> bool {
 }
 
 /// Every shape with every strategy; of the product with storage types, epilogues, configurations and bindings one in
-/// `one_in`. Sorted by kernels. `configs` are those of a shape, the usual one first.
+/// `one_in`. Sorted by kernels. `configs` are those of a shape, the usual one first. The lines that are `named` exist, and are
+/// tried, too.
 pub fn cases<C: Oracle, const N: usize>(
     shapes: impl IntoIterator<Item = Shape>,
     configs: impl Fn(Shape) -> [C; N],
+    named: &[&str],
     one_in: u64,
 ) -> Vec<SampleCase<C>> {
     if let Ok(line) = std::env::var("WGPU_NORM_LINE") {
@@ -81,6 +84,11 @@ pub fn cases<C: Oracle, const N: usize>(
             }
         }
     }
+    cases.extend(named.iter().map(|line| {
+        let case: SampleCase<C> = line.parse().expect("a line");
+        assert!(case.program(&caps()).is_some(), "{line} does not exist");
+        case
+    }));
     cases.sort_by_cached_key(SampleCase::kernels);
     cases
 }
