@@ -37,7 +37,7 @@ fn apply(range: LaneRange, own: ptr<function, array<Coefficients, COLUMNS>>, nex
         }
     }
     for (; item < range.end; item += team_rows) {
-        // They serve all columns.
+        // Where parameters vary, all columns of a lane share them.
         let parameters = parameters_at(place(range, cursor, 0u));
         for (var j = 0u; j < COLUMNS; j++) {
             let at = place(range, cursor, j);

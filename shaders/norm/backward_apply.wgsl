@@ -33,7 +33,7 @@ fn backward_apply(
         }
     }
     for (; item < range.end; item += team_rows) {
-        // It serves all columns.
+        // Where parameters vary, all columns of a lane share them.
         let first = varying_at(place(range, cursor, 0u));
         for (var j = 0u; j < COLUMNS; j++) {
             let at = place(range, cursor, j);

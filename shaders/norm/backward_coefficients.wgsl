@@ -58,7 +58,7 @@ fn varying_at(at: Place) -> Varying {
     return Varying(parameters_at(at), statistics);
 }
 
-// Whether vectors side by side differ in it, too.
+// Whether the columns of a lane differ in it, too, as in rows that are no whole vectors.
 fn columns_vary() -> bool {
     return STATISTICS_VARY && !STATISTICS_SHARE;
 }

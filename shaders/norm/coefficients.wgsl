@@ -10,7 +10,7 @@ struct Coefficients {
     bias: vec4<f32>,
 }
 
-// Those of a lane's whole range, or what of them does not vary.
+// The coefficients of a lane's whole range, without what varies along it.
 fn coefficients(parameter_index: vec4<u32>, statistics: Statistics) -> Coefficients {
     if PARAMETERS_VARY {
         return of_statistics(statistics, vec4(1.0), vec4(0.0));

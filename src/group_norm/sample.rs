@@ -6,17 +6,16 @@ use crate::dtype::Problem;
 use crate::error::{Error, PlanError};
 use crate::gpu::program::Program;
 use crate::gpu::{Caps, Gpu};
-use crate::norm::options::Epilogue;
 use crate::norm::rows::AffineRows;
 use crate::norm::sample::{
-    self, BackwardOptions, ForwardOptions, Layer, Params, SampleNorm, Sealed,
+    self, BackwardOptions, ForwardOptions, Layer, Members, Params, SampleNorm, Sealed,
 };
 use crate::shape::Shape;
 
-/// A GroupNorm layer on a device.
+/// A GroupNorm layer on a device: [`Layer`] has its methods.
 pub type GroupNorm = Layer<GroupNormConfig>;
 
-/// A problem line of GroupNorm.
+/// A problem line of GroupNorm: [`SampleLine`](crate::SampleLine) has its methods.
 pub type Line = sample::Line<GroupNormConfig>;
 
 impl GroupNormConfig {
@@ -35,7 +34,7 @@ impl SampleNorm for GroupNormConfig {
     }
 }
 
-/// torch has no default. Half of the image networks that use the norm have 32 groups.
+/// The groups of a problem line that names none, because torch has no default: 32 where that divides the channels, and else 1.
 fn default_groups(channels: usize) -> usize {
     match channels.is_multiple_of(32) {
         true => 32,
@@ -70,12 +69,23 @@ impl Sealed for GroupNormConfig {
         program::backward(caps, problem, config, options)
     }
 
-    fn epilogue(&self) -> Epilogue {
-        self.epilogue
+    fn members(&self) -> Members {
+        Members {
+            eps: self.eps,
+            weight: self.weight,
+            bias: self.bias,
+            epilogue: self.epilogue,
+        }
     }
 
-    fn with_epilogue(self, epilogue: Epilogue) -> Self {
-        self.epilogue(epilogue)
+    fn with_members(self, members: Members) -> Self {
+        Self {
+            eps: members.eps,
+            weight: members.weight,
+            bias: members.bias,
+            epilogue: members.epilogue,
+            ..self
+        }
     }
 
     fn of_shape(shape: Shape) -> Self {
@@ -83,30 +93,19 @@ impl Sealed for GroupNormConfig {
     }
 
     fn read(&mut self, word: &str) -> bool {
-        let number = |name| word.strip_prefix(name);
-        match word {
-            "no-weight" => self.weight = false,
-            "no-bias" => self.bias = false,
-            _ => match (
-                number("eps=").map(str::parse),
-                number("groups=").map(str::parse),
-            ) {
-                (Some(Ok(eps)), _) => self.eps = eps,
-                (_, Some(Ok(groups))) => self.num_groups = groups,
-                _ => return false,
-            },
+        let groups = word.strip_prefix("groups=").map(str::parse);
+        match groups {
+            Some(Ok(groups)) => self.num_groups = groups,
+            _ => return false,
         }
         true
     }
 
     fn words(&self, shape: Shape) -> Vec<String> {
-        let usual = Self::of_shape(shape);
-        let mut words = Vec::new();
         let groups = self.num_groups;
-        words.extend((groups != usual.num_groups).then(|| format!("groups={groups}")));
-        words.extend((!self.weight).then(|| "no-weight".to_owned()));
-        words.extend((!self.bias).then(|| "no-bias".to_owned()));
-        words.extend((self.eps != usual.eps).then(|| format!("eps={}", self.eps)));
-        words
+        let told = groups != Self::of_shape(shape).num_groups;
+        told.then(|| format!("groups={groups}"))
+            .into_iter()
+            .collect()
     }
 }

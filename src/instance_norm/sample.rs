@@ -6,10 +6,9 @@ use crate::dtype::Problem;
 use crate::error::{Error, PlanError};
 use crate::gpu::program::Program;
 use crate::gpu::{Caps, Gpu};
-use crate::norm::options::Epilogue;
 use crate::norm::rows::AffineRows;
 use crate::norm::sample::{
-    self, BackwardOptions, ForwardOptions, Layer, Params, SampleNorm, Sealed,
+    self, BackwardOptions, ForwardOptions, Layer, Members, Params, SampleNorm, Sealed,
 };
 use crate::shape::Shape;
 
@@ -63,34 +62,26 @@ impl Sealed for InstanceNormConfig {
         program::backward(caps, problem, config, options)
     }
 
-    fn epilogue(&self) -> Epilogue {
-        self.epilogue
+    fn members(&self) -> Members {
+        Members {
+            eps: self.eps,
+            weight: self.weight,
+            bias: self.bias,
+            epilogue: self.epilogue,
+        }
     }
 
-    fn with_epilogue(self, epilogue: Epilogue) -> Self {
-        self.epilogue(epilogue)
+    fn with_members(self, members: Members) -> Self {
+        Self {
+            eps: members.eps,
+            weight: members.weight,
+            bias: members.bias,
+            epilogue: members.epilogue,
+            ..self
+        }
     }
 
     fn of_shape(shape: Shape) -> Self {
         Self::new(shape.channels()).affine(true)
-    }
-
-    fn read(&mut self, word: &str) -> bool {
-        match (word, word.strip_prefix("eps=").map(str::parse)) {
-            ("no-weight", _) => self.weight = false,
-            ("no-bias", _) => self.bias = false,
-            (_, Some(Ok(eps))) => self.eps = eps,
-            _ => return false,
-        }
-        true
-    }
-
-    fn words(&self, _: Shape) -> Vec<String> {
-        let mut words = Vec::new();
-        words.extend((!self.weight).then(|| "no-weight".to_owned()));
-        words.extend((!self.bias).then(|| "no-bias".to_owned()));
-        let told = self.eps != Self::new(1).eps;
-        words.extend(told.then(|| format!("eps={}", self.eps)));
-        words
     }
 }

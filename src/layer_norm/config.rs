@@ -1,8 +1,9 @@
 //! The configuration of a LayerNorm, in torch's words.
 
 use crate::error::PlanError;
-use crate::norm::options::{Epilogue, check_eps, setters};
+use crate::norm::options::{Epilogue, setters};
 use crate::norm::rows::{AffineRows, SavedRows};
+use crate::norm::trailing;
 
 /// The configuration of a LayerNorm layer, with torch's names and defaults.
 ///
@@ -60,12 +61,6 @@ impl LayerNormConfig {
 
     /// Checks what does not depend on a shape.
     pub(crate) fn check(&self) -> Result<(), PlanError> {
-        if self.normalized_size == 0 {
-            return Err(PlanError::Unsupported {
-                field: "normalized_size",
-                reason: "must be at least 1",
-            });
-        }
-        check_eps(self.eps)
+        trailing::check(self.normalized_size, self.eps)
     }
 }

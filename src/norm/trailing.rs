@@ -6,7 +6,7 @@ use super::kernels::finalize::{Combine, Finalized};
 use super::kernels::{
     SUMS_FLOATS, backward_reread, backward_resident, backward_rows, backward_stats, finalize,
 };
-use super::options::Epilogue;
+use super::options::{Epilogue, check_eps};
 use super::partition::{self, Order, Over};
 use super::passes;
 use super::planner::{Decisions, Norm, Planner};
@@ -17,7 +17,27 @@ use crate::dtype::Problem;
 use crate::error::PlanError;
 use crate::gpu::Caps;
 use crate::gpu::program::Program;
-use crate::shape::Shape;
+use crate::shape::{Layout, Shape};
+
+/// The values of a row in problem lines that name none: the channels where they are innermost, and else a whole sample.
+pub fn row_of(shape: Shape) -> usize {
+    let spatial = match shape.layout() {
+        Layout::ChannelsFirst => shape.plane().unwrap_or(usize::MAX),
+        Layout::ChannelsLast => 1,
+    };
+    shape.channels().saturating_mul(spatial)
+}
+
+/// Checks what does not depend on a shape.
+pub fn check(size: usize, eps: f32) -> Result<(), PlanError> {
+    if size == 0 {
+        return Err(PlanError::Unsupported {
+            field: "normalized_size",
+            reason: "must be at least 1",
+        });
+    }
+    check_eps(eps)
+}
 
 /// A norm of rows.
 #[derive(Clone, Copy, Debug)]

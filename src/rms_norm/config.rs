@@ -1,8 +1,9 @@
 //! The configuration of an RMSNorm, in torch's words.
 
 use crate::error::PlanError;
-use crate::norm::options::{Epilogue, check_eps, setters};
+use crate::norm::options::{Epilogue, setters};
 use crate::norm::rows::{AffineRows, SavedRows};
+use crate::norm::trailing;
 
 /// The configuration of an RMSNorm layer, with torch's names and defaults.
 ///
@@ -59,12 +60,6 @@ impl RmsNormConfig {
 
     /// Checks what does not depend on a shape.
     pub(crate) fn check(&self) -> Result<(), PlanError> {
-        if self.normalized_size == 0 {
-            return Err(PlanError::Unsupported {
-                field: "normalized_size",
-                reason: "must be at least 1",
-            });
-        }
-        check_eps(self.eps)
+        trailing::check(self.normalized_size, self.eps)
     }
 }

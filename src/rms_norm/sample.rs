@@ -6,17 +6,17 @@ use crate::dtype::Problem;
 use crate::error::{Error, PlanError};
 use crate::gpu::program::Program;
 use crate::gpu::{Caps, Gpu};
-use crate::norm::options::Epilogue;
 use crate::norm::rows::AffineRows;
 use crate::norm::sample::{
-    self, BackwardOptions, ForwardOptions, Layer, Params, SampleNorm, Sealed,
+    self, BackwardOptions, ForwardOptions, Layer, Members, Params, SampleNorm, Sealed,
 };
-use crate::shape::{Layout, Shape};
+use crate::norm::trailing::row_of;
+use crate::shape::Shape;
 
-/// An RMSNorm layer on a device.
+/// An RMSNorm layer on a device: [`Layer`] has its methods.
 pub type RmsNorm = Layer<RmsNormConfig>;
 
-/// A problem line of RMSNorm.
+/// A problem line of RMSNorm: [`SampleLine`](crate::SampleLine) has its methods.
 pub type Line = sample::Line<RmsNormConfig>;
 
 impl RmsNormConfig {
@@ -68,48 +68,42 @@ impl Sealed for RmsNormConfig {
         program::trailing(config)?.backward(caps, problem, options)
     }
 
-    fn epilogue(&self) -> Epilogue {
-        self.epilogue
+    fn members(&self) -> Members {
+        Members {
+            eps: self.eps,
+            weight: self.weight,
+            bias: false,
+            epilogue: self.epilogue,
+        }
     }
 
-    fn with_epilogue(self, epilogue: Epilogue) -> Self {
-        self.epilogue(epilogue)
+    fn with_members(self, members: Members) -> Self {
+        Self {
+            eps: members.eps,
+            weight: members.weight,
+            epilogue: members.epilogue,
+            ..self
+        }
     }
 
     fn of_shape(shape: Shape) -> Self {
-        // Channels, where they are innermost; else a whole sample.
-        let spatial = match shape.layout() {
-            Layout::ChannelsFirst => shape.plane().unwrap_or(usize::MAX),
-            Layout::ChannelsLast => 1,
-        };
-        Self::new(shape.channels().saturating_mul(spatial))
+        Self::new(row_of(shape))
     }
 
     fn read(&mut self, word: &str) -> bool {
-        let number = |name| word.strip_prefix(name);
-        match word {
-            "no-weight" => self.weight = false,
-            "unit-offset" => self.unit_offset = true,
-            _ => match (
-                number("eps=").map(str::parse),
-                number("size=").map(str::parse),
-            ) {
-                (Some(Ok(eps)), _) => self.eps = eps,
-                (_, Some(Ok(size))) => self.normalized_size = size,
-                _ => return false,
-            },
+        match (word, word.strip_prefix("size=").map(str::parse)) {
+            ("unit-offset", _) => self.unit_offset = true,
+            (_, Some(Ok(size))) => self.normalized_size = size,
+            _ => return false,
         }
         true
     }
 
     fn words(&self, shape: Shape) -> Vec<String> {
-        let usual = Self::of_shape(shape);
-        let mut words = Vec::new();
         let size = self.normalized_size;
-        words.extend((size != usual.normalized_size).then(|| format!("size={size}")));
-        words.extend((!self.weight).then(|| "no-weight".to_owned()));
-        words.extend(self.unit_offset.then(|| "unit-offset".to_owned()));
-        words.extend((self.eps != usual.eps).then(|| format!("eps={}", self.eps)));
-        words
+        let told = size != row_of(shape);
+        let size = told.then(|| format!("size={size}"));
+        let offset = self.unit_offset.then(|| "unit-offset".to_owned());
+        size.into_iter().chain(offset).collect()
     }
 }

@@ -42,6 +42,15 @@ pub trait SampleNorm: Sealed + Copy + Debug + PartialEq + Send + Sync + 'static 
     }
 }
 
+/// The members that the configurations of all such norms have. A norm without a bias has `false` there.
+#[derive(Clone, Copy, Debug)]
+pub struct Members {
+    pub eps: f32,
+    pub weight: bool,
+    pub bias: bool,
+    pub epilogue: Epilogue,
+}
+
 /// What [`SampleNorm`] keeps to the crate.
 pub trait Sealed: Sized {
     /// The word that its problem lines begin with.
@@ -69,18 +78,27 @@ pub trait Sealed: Sized {
         options: BackwardOptions,
     ) -> Result<Program<Params>, PlanError>;
 
-    /// What follows the normalization in the same pass.
-    fn epilogue(&self) -> Epilogue;
+    /// The members that all configurations have.
+    fn members(&self) -> Members;
 
-    /// The configuration with another epilogue.
-    fn with_epilogue(self, epilogue: Epilogue) -> Self;
+    /// The configuration with others of them.
+    fn with_members(self, members: Members) -> Self;
+
+    /// What follows the normalization in the same pass.
+    fn epilogue(&self) -> Epilogue {
+        self.members().epilogue
+    }
 
     /// The configuration of a problem line that says nothing of it: for the line's shape, with all parameters.
     fn of_shape(shape: Shape) -> Self;
 
-    /// Takes a word of a problem line; `false` if the norm has no such word.
-    fn read(&mut self, word: &str) -> bool;
+    /// Takes a word of a problem line that is the norm's own; `false` if it has no such word.
+    fn read(&mut self, _word: &str) -> bool {
+        false
+    }
 
     /// The words that [`read`](Self::read) takes, of all that differs from [`of_shape`](Self::of_shape).
-    fn words(&self, shape: Shape) -> Vec<String>;
+    fn words(&self, _shape: Shape) -> Vec<String> {
+        Vec::new()
+    }
 }

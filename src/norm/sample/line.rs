@@ -109,8 +109,19 @@ impl<C: SampleNorm> fmt::Display for Line<C> {
         if self.prenorm {
             own += " prenorm";
         }
-        for word in self.config.words(self.common.problem.shape) {
+        let shape = self.common.problem.shape;
+        for word in self.config.words(shape) {
             own += &format!(" {word}");
+        }
+        let (members, usual) = (self.config.members(), C::of_shape(shape).members());
+        own += if members.weight { "" } else { " no-weight" };
+        own += if members.bias == usual.bias {
+            ""
+        } else {
+            " no-bias"
+        };
+        if members.eps != usual.eps {
+            own += &format!(" eps={}", members.eps);
         }
         write!(f, "{} ", C::NAME)?;
         self.common.write(f, self.config.epilogue(), &own)
@@ -130,6 +141,8 @@ impl<C: SampleNorm> FromStr for Line<C> {
             Ok(true)
         })?;
         let mut config = C::of_shape(common.problem.shape);
+        let usual = config.members();
+        let mut members = usual;
         let (mut forward, mut dx) = (true, Some(Destination::OutOfPlace));
         let (mut parameters, mut prenorm) = (ParameterGradients::Overwrite, false);
         // The last word that only backward has a use for.
@@ -146,10 +159,13 @@ impl<C: SampleNorm> FromStr for Line<C> {
                 "skip" => parameters = ParameterGradients::Skip,
                 "accumulate" => parameters = ParameterGradients::Accumulate,
                 "prenorm" => prenorm = true,
-                _ => match word.parse() {
-                    Ok(epilogue) => config = config.with_epilogue(epilogue),
-                    Err(_) if config.read(word) => {}
-                    Err(_) => return Err(wrong(word)),
+                "no-weight" => members.weight = false,
+                "no-bias" if usual.bias => members.bias = false,
+                _ => match (word.strip_prefix("eps="), word.parse()) {
+                    (Some(eps), _) => members.eps = eps.parse().map_err(|_| wrong(word))?,
+                    (None, Ok(epilogue)) => members.epilogue = epilogue,
+                    (None, Err(_)) if config.read(word) => {}
+                    (None, Err(_)) => return Err(wrong(word)),
                 },
             }
         }
@@ -162,7 +178,7 @@ impl<C: SampleNorm> FromStr for Line<C> {
         };
         Ok(Self {
             common,
-            config,
+            config: config.with_members(members),
             pass,
             prenorm,
         })

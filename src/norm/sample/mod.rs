@@ -7,7 +7,7 @@ mod line;
 mod options;
 mod plans;
 
-pub use config::{Params, SampleNorm, Sealed};
+pub use config::{Members, Params, SampleNorm, Sealed};
 pub use layer::Layer;
 pub use line::{Line, Pass};
 pub use options::{BackwardOptions, ForwardOptions};

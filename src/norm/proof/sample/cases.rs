@@ -5,7 +5,7 @@ use crate::dtype::{Dtype, Problem};
 use crate::norm::options::{Destination, Epilogue, ParameterGradients};
 use crate::norm::proof::shapes::{CPU_TILE, GPU_TILES, Lottery, product};
 use crate::norm::proof::{Case, caps};
-use crate::norm::sample::{Line, Pass};
+use crate::norm::sample::{Line, Members, Pass};
 use crate::norm::tuning::{Strategy, Tuning};
 use crate::shape::Shape;
 
@@ -72,7 +72,14 @@ pub fn cases<C: Oracle, const N: usize>(
                 let drawn = settings.one_in(2 * one_in) && lottery.one_in(4);
                 if basic || drawn {
                     let problem = Problem::new(shape, dtype);
-                    let mut line = Line::new(problem, &config.with_epilogue(epilogue), pass);
+                    let mut line = Line::new(
+                        problem,
+                        &config.with_members(Members {
+                            epilogue,
+                            ..config.members()
+                        }),
+                        pass,
+                    );
                     line.prenorm = prenorm;
                     line.common = line
                         .common
