@@ -58,8 +58,8 @@ pub enum PlanError {
         /// `"positive"` with batch statistics, `"non-negative"` with running ones.
         needed: &'static str,
     },
-    /// `momentum` is not a share. torch takes any number; beyond 1, running variances become negative.
-    #[error("momentum: must be from 0 to 1, or None for a cumulative average, got {momentum}")]
+    /// `momentum` is no share. torch takes any number; beyond 1, running variances become negative.
+    #[error("momentum: must be from 0 to 1, or Momentum::Cumulative, got {momentum}")]
     Momentum {
         /// The value given.
         momentum: f32,
@@ -377,6 +377,17 @@ pub enum TensorError {
     /// The `Saved` comes from another layer.
     #[error("saved: comes from another layer's forward; pass it to the layer that returned it")]
     ForeignSaved,
+    /// A batch was not finite, and [`NonFinite::Error`](crate::batch_norm::NonFinite::Error) asks to be told.
+    #[error(
+        "running: {batches} batches were not finite in channel {channel} and have not moved it; look for what made \
+         them so, then load_state with num_batches_skipped zero"
+    )]
+    NonFinite {
+        /// The first channel with such a batch.
+        channel: usize,
+        /// How many of them it had.
+        batches: u32,
+    },
     /// The state has a value that the configuration leaves out, lacks one, or has one of another length.
     #[error("{field}: {problem}")]
     State {

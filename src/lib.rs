@@ -163,6 +163,7 @@
 pub mod architecture;
 pub mod batch_norm;
 pub mod choose;
+mod convert;
 mod dtype;
 mod error;
 mod gpu;

@@ -95,7 +95,7 @@ fn follow_the_oracle(gpu: &Gpu, shape: Shape, config: BatchNormConfig) {
         let tensor = gpu.tensor(shape, &x).unwrap();
         let (y, saved) = bn.train(&tensor).unwrap();
         let forward = oracle::train(shape, &wide(&x), weight, bias, eps);
-        running.update(&forward, values, config.momentum.map(f64::from));
+        running.update(&forward, values, config.momentum.share().map(f64::from));
         close("y", &y.read().unwrap(), &forward.y);
 
         let gradients = bn.backward(saved, &dy_tensor).unwrap();
@@ -138,7 +138,7 @@ fn follow_the_oracle(gpu: &Gpu, shape: Shape, config: BatchNormConfig) {
             let expected =
                 oracle::backward_frozen(shape, &wide(&x), &wide(&dy), &running, weight, eps);
             close("frozen dx", &gradients.dx.read().unwrap(), &expected.dx);
-            running.update(&other, values, config.momentum.map(f64::from));
+            running.update(&other, values, config.momentum.share().map(f64::from));
         } else {
             close(
                 "eval",

@@ -24,6 +24,7 @@ const FLOORS: &[&[&str]] = &[
         "layer_norm/",
         "rms_norm/",
     ],
+    &["convert.rs"],
     &["lib.rs", "architecture/", "choose.rs"],
 ];
 
@@ -51,6 +52,8 @@ const ON_A_DEVICE: &[&str] = &[
     // Its proof runs a kernel of its own.
     "norm/twin/element.rs",
     "batch_norm/layer.rs",
+    "batch_norm/moments.rs",
+    "batch_norm/precise.rs",
     "batch_norm/state.rs",
 ];
 

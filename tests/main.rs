@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod common;
+mod convert;
 mod equivalences;
 mod errors;
 mod fused;
@@ -17,9 +18,11 @@ mod oracle_against_torch;
 mod outliers;
 mod pieces;
 mod plans;
+mod policies;
 mod prenorm;
 mod sample_norms;
 mod state;
+mod statistics;
 mod suites;
 mod tuner;
 mod two_norms;

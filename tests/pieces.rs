@@ -217,7 +217,7 @@ fn parts_without_values_change_nothing() {
     submit(&gpu, &[stats, finalize]);
     assert_eq!(download(&gpu, &moments, 12), [0.0; 12]);
     assert_eq!(download(&gpu, &saved, 9), [7.0; 9]);
-    let rows: Vec<u32> = download(&gpu, &running, 9)
+    let rows: Vec<u32> = download(&gpu, &running, 12)
         .iter()
         .map(|v| v.to_bits())
         .collect();
@@ -282,7 +282,11 @@ fn pieces_write_their_parts_where_they_are_combined() {
         }
         let gradients = oracle::backward(whole, &wide(&x), &g, Some(&weight), eps);
         let mut moved = Running::new(6);
-        moved.update(&expected, values as u64, config.momentum.map(f64::from));
+        moved.update(
+            &expected,
+            values as u64,
+            config.momentum.share().map(f64::from),
+        );
 
         // Each part's values, in memory of their own.
         let mut begin = 0;

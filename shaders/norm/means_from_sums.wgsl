@@ -5,6 +5,9 @@
 #import backward_coefficients
 #bind read sums: array<f32>
 
+// Whether running statistics stand in for those of a single value: they do not depend on it.
+override SINGLE_VALUE_FROZEN: bool = false;
+
 fn sums_row(row: u32, index: vec4<u32>) -> vec4<f32> {
     let at = index + row * params.geometry.statistics;
     if COMPONENTS_SHARE {
@@ -15,5 +18,9 @@ fn sums_row(row: u32, index: vec4<u32>) -> vec4<f32> {
 
 fn stored_means(index: vec4<u32>) -> Means {
     let count = max(sums_row(2u, index), vec4(1.0));
-    return Means(sums_row(1u, index) / count, sums_row(0u, index) / count);
+    let frozen = vec4(SINGLE_VALUE_FROZEN) & (count == vec4(1.0));
+    return Means(
+        select(sums_row(1u, index) / count, vec4(0.0), frozen),
+        select(sums_row(0u, index) / count, vec4(0.0), frozen),
+    );
 }

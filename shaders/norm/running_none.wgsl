@@ -1,3 +1,3 @@
 // Nothing keeps running statistics.
 
-fn move_running(index: u32, mean: f32, unbiased_variance: f32) {}
+fn move_running(index: u32, mean: f32, m2: f32, count: f32) {}

@@ -38,6 +38,5 @@ fn write_statistics(index: u32, total: Partial, statistics: Statistics, c: u32) 
     saved[index] = statistics.mean[c];
     saved[count + index] = statistics.inv_std[c];
     saved[2u * count + index] = statistics.mean_low[c];
-    // Normalization takes the biased variance, a running estimate the unbiased one.
-    move_running(index, statistics.mean[c] + statistics.mean_low[c], total.m2[c] / max(total.count[c] - 1.0, 1.0));
+    move_running(index, statistics.mean[c] + statistics.mean_low[c], total.m2[c], total.count[c]);
 }

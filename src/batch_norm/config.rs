@@ -1,5 +1,6 @@
 //! What a BatchNorm layer is, in torch's words.
 
+use super::policy::{Momentum, NonFinite, RunningVariance, SingleValue};
 use crate::error::PlanError;
 use crate::norm::options::Epilogue;
 use crate::norm::rows::{AffineRows, MomentRows, RunningRows, SavedRows, SumRows};
@@ -9,7 +10,7 @@ use crate::shape::Shape;
 ///
 /// ```
 /// use wgpu_norm::BatchNormConfig;
-/// let config = BatchNormConfig::new(64).eps(1e-3).momentum(None).bias(false);
+/// let config = BatchNormConfig::new(64).eps(1e-3).momentum(0.01).bias(false);
 /// assert_eq!(config.num_features, 64);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,15 +20,20 @@ pub struct BatchNormConfig {
     pub num_features: usize,
     /// Added to the variance, inside the root. Default 1e-5.
     pub eps: f32,
-    /// The share of a new batch in the running statistics, `(1 - momentum) * old + momentum * new`, or
-    /// `None` for the cumulative average over all batches. Default `Some(0.1)`.
-    pub momentum: Option<f32>,
+    /// How much of a new batch goes into the running statistics. Default `Torch(0.1)`.
+    pub momentum: Momentum,
     /// Whether the output is scaled by a learned weight. Default true.
     pub weight: bool,
     /// Whether a learned bias is added. Default true.
     pub bias: bool,
     /// Whether running statistics are kept. Without them, `eval` normalizes by the batch's own. Default true.
     pub track_running_stats: bool,
+    /// Which variance goes into the running one. Default unbiased.
+    pub running_variance: RunningVariance,
+    /// What training does with one value a channel. Default an error.
+    pub single_value: SingleValue,
+    /// What a batch that is not finite does to the running statistics. Default it moves them.
+    pub non_finite: NonFinite,
     /// What follows the normalization in the same pass. Default nothing.
     pub epilogue: Epilogue,
 }
@@ -38,10 +44,13 @@ impl BatchNormConfig {
         Self {
             num_features,
             eps: 1e-5,
-            momentum: Some(0.1),
+            momentum: Momentum::Torch(0.1),
             weight: true,
             bias: true,
             track_running_stats: true,
+            running_variance: RunningVariance::Unbiased,
+            single_value: SingleValue::Error,
+            non_finite: NonFinite::Propagate,
             epilogue: Epilogue::Identity,
         }
     }
@@ -52,9 +61,9 @@ impl BatchNormConfig {
         self
     }
 
-    /// Sets [`momentum`](Self::momentum).
-    pub const fn momentum(mut self, momentum: Option<f32>) -> Self {
-        self.momentum = momentum;
+    /// Sets [`momentum`](Self::momentum). A number is torch's, and `None` the cumulative average.
+    pub fn momentum(mut self, momentum: impl Into<Momentum>) -> Self {
+        self.momentum = momentum.into();
         self
     }
 
@@ -78,6 +87,24 @@ impl BatchNormConfig {
     /// Sets [`track_running_stats`](Self::track_running_stats).
     pub const fn track_running_stats(mut self, track: bool) -> Self {
         self.track_running_stats = track;
+        self
+    }
+
+    /// Sets [`running_variance`](Self::running_variance).
+    pub const fn running_variance(mut self, variance: RunningVariance) -> Self {
+        self.running_variance = variance;
+        self
+    }
+
+    /// Sets [`single_value`](Self::single_value).
+    pub const fn single_value(mut self, policy: SingleValue) -> Self {
+        self.single_value = policy;
+        self
+    }
+
+    /// Sets [`non_finite`](Self::non_finite).
+    pub const fn non_finite(mut self, policy: NonFinite) -> Self {
+        self.non_finite = policy;
         self
     }
 
@@ -124,7 +151,7 @@ impl BatchNormConfig {
         row(self.weight, 1.0).chain(row(self.bias, 0.0)).collect()
     }
 
-    /// A new layer's buffer `running`, as bits: means 0, variances 1, counters 0. Empty without
+    /// A new layer's buffer `running`, as bits: means 0, variances 1, both counters 0. Empty without
     /// [`track_running_stats`](Self::track_running_stats).
     ///
     /// # Panics
@@ -133,7 +160,7 @@ impl BatchNormConfig {
         if !self.track_running_stats {
             return Vec::new();
         }
-        [0.0f32.to_bits(), 1.0f32.to_bits(), 0]
+        [0.0f32.to_bits(), 1.0f32.to_bits(), 0, 0]
             .into_iter()
             .flat_map(|bits| std::iter::repeat_n(bits, self.num_features))
             .collect()
@@ -151,16 +178,26 @@ impl BatchNormConfig {
             });
         }
         match self.momentum {
-            Some(momentum) if !(0.0..=1.0).contains(&momentum) => {
-                Err(PlanError::Momentum { momentum })
+            Momentum::Torch(momentum) | Momentum::Keras(momentum)
+                if !(0.0..=1.0).contains(&momentum) =>
+            {
+                return Err(PlanError::Momentum { momentum });
             }
-            _ => Ok(()),
+            _ => {}
         }
+        if self.single_value == SingleValue::Running && !self.track_running_stats {
+            return Err(PlanError::Unsupported {
+                field: "single_value",
+                reason: "running statistics stand in only where there are some; turn track_running_stats on",
+            });
+        }
+        Ok(())
     }
 
     /// Checks that the shape's values can be normalized by their own statistics.
     pub(crate) fn check_batch_statistics(&self, shape: Shape) -> Result<(), PlanError> {
-        if shape.values_per_channel() == Some(1) {
+        let refuses = matches!(self.single_value, SingleValue::Error | SingleValue::Running);
+        if refuses && shape.values_per_channel() == Some(1) {
             return Err(PlanError::TooFewValues { shape });
         }
         if self.eps <= 0.0 {
@@ -180,11 +217,13 @@ mod tests {
     #[test]
     fn defaults_are_those_of_torch() {
         let config = BatchNormConfig::new(3);
-        assert_eq!((config.eps, config.momentum), (1e-5, Some(0.1)));
+        assert_eq!((config.eps, config.momentum), (1e-5, Momentum::Torch(0.1)));
         assert!(config.weight && config.bias && config.track_running_stats);
         assert_eq!(config.initial_affine(), [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
         let one = 1.0f32.to_bits();
-        assert_eq!(config.initial_running(), [0, 0, 0, one, one, one, 0, 0, 0]);
+        let counters = [0; 6];
+        assert_eq!(config.initial_running()[..6], [0, 0, 0, one, one, one]);
+        assert_eq!(config.initial_running()[6..], counters);
         assert_eq!(config.weight(false).initial_affine(), [0.0; 3]);
         assert!(config.affine(false).initial_affine().is_empty());
         assert!(
@@ -203,15 +242,26 @@ mod tests {
             assert!(message(BatchNormConfig::new(1).eps(eps)).starts_with("eps:"));
         }
         for momentum in [f32::NAN, -0.1, 1.5, f32::INFINITY] {
-            let config = BatchNormConfig::new(1).momentum(Some(momentum));
-            assert!(message(config).starts_with("momentum:"));
+            for momentum in [Momentum::Torch(momentum), Momentum::Keras(momentum)] {
+                let config = BatchNormConfig::new(1).momentum(momentum);
+                assert!(message(config).starts_with("momentum:"));
+            }
         }
         for momentum in [Some(0.0), Some(1.0), None] {
             assert_eq!(BatchNormConfig::new(1).momentum(momentum).check(), Ok(()));
         }
         let config = BatchNormConfig::new(2);
-        assert!(config.check_batch_statistics(Shape::nc(1, 2)).is_err());
-        assert!(config.check_batch_statistics(Shape::nc(0, 2)).is_ok());
+        let untracked = config.track_running_stats(false);
+        assert!(message(untracked.single_value(SingleValue::Running)).starts_with("single_value:"));
+        for &policy in SingleValue::ALL {
+            let refuses = matches!(policy, SingleValue::Error | SingleValue::Running);
+            let config = config.single_value(policy);
+            assert_eq!(
+                config.check_batch_statistics(Shape::nc(1, 2)).is_err(),
+                refuses
+            );
+            assert!(config.check_batch_statistics(Shape::nc(0, 2)).is_ok());
+        }
         assert!(config.eps(0.0).check().is_ok());
         assert!(
             config

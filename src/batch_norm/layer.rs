@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use super::config::BatchNormConfig;
+use super::freeze::Freeze;
 use super::options::{BackwardOptions, EvalOptions, TrainOptions};
 use super::plans::{BackwardBuffers, BackwardPlan, EvalBuffers, EvalPlan, TrainBuffers, TrainPlan};
+use super::policy::SingleValue;
 use crate::dtype::Problem;
 use crate::error::{Error, PlanError, TuneError};
 use crate::gpu::{Gpu, Step, Tensor};
@@ -40,6 +42,7 @@ pub struct BatchNorm {
     parameters: Parameters,
     running: Option<wgpu::Buffer>,
     tunings: HashMap<Problem, LayerTuning>,
+    freeze: Freeze,
 }
 
 /// The tuning of each pass of a layer over one kind of tensor.
@@ -75,6 +78,7 @@ impl BatchNormConfig {
             parameters: Parameters::new(gpu, self.affine_rows(), || self.initial_affine())?,
             running: uploaded(gpu, "running", bytemuck::cast_slice(&running))?,
             tunings: HashMap::new(),
+            freeze: Freeze::default(),
         })
     }
 }
@@ -94,6 +98,10 @@ impl BatchNorm {
     /// ([`BatchNormConfig::affine_rows`]), for an optimizer's kernel. `None` for a layer without parameters.
     pub fn affine_buffer(&self) -> Option<&wgpu::Buffer> {
         self.parameters.buffer()
+    }
+
+    pub(crate) fn parameters(&self) -> &Parameters {
+        &self.parameters
     }
 
     /// The running statistics on the device; see [`TrainBuffers::running`].
@@ -166,14 +174,37 @@ impl BatchNorm {
             .unwrap_or_default()
     }
 
+    /// Sets what training leaves as it is. Evaluation is the same.
+    ///
+    /// # Errors
+    /// [`PlanError::NoRunningStatistics`] for statistics that the layer does not keep.
+    pub fn freeze(&mut self, freeze: Freeze) -> Result<(), Error> {
+        if freeze.statistics && !self.config().track_running_stats {
+            return Err(PlanError::NoRunningStatistics.into());
+        }
+        self.freeze = freeze;
+        Ok(())
+    }
+
+    /// What training leaves as it is.
+    pub fn freezes(&self) -> Freeze {
+        self.freeze
+    }
+
     /// Forward in training: `(y, saved)`. Normalizes by the batch's own statistics and moves the running ones. An empty
-    /// batch gives an empty output and leaves them as they are.
+    /// batch gives an empty output and leaves them as they are. With statistics [frozen](Self::freeze), and of a single value
+    /// under [`SingleValue::Running`], this is [`frozen`](Self::frozen).
     ///
     /// # Errors
     /// [`PlanError`](crate::PlanError) for a shape that the layer cannot train on, [`TensorError`](crate::TensorError) for a tensor of another
     /// device or a residual that does not fit, [`GpuError`](crate::GpuError). The running statistics have not moved then.
     pub fn train<'a>(&mut self, input: impl Into<Input<'a>>) -> Result<(Tensor, Saved), Error> {
         let input = input.into();
+        let single = input.x.shape().values_per_channel() == Some(1);
+        let running_stands_in = single && self.config.single_value == SingleValue::Running;
+        if running_stands_in || self.freeze.statistics {
+            return self.frozen(input);
+        }
         input.check(&self.gpu, self.config.epilogue)?;
         let x = input.x;
         let options = TrainOptions::default().tuning(self.tuning(x.problem()).train);
@@ -271,8 +302,9 @@ impl BatchNorm {
         &self,
         saved: Saved,
         dy: &Tensor,
-        wanted: Wanted<'_>,
+        mut wanted: Wanted<'_>,
     ) -> Result<Gradients<Option<Tensor>>, BackwardError> {
+        wanted.parameters &= !self.freeze.parameters;
         self.try_backward(&saved, dy, wanted)
             .map_err(|error| saved.refused(error))
     }

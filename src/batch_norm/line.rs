@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use super::config::BatchNormConfig;
 use super::options::{BackwardOptions, EvalOptions, PieceOptions, TrainOptions};
+use super::policy::Momentum;
 use super::program::Params;
 use super::{program, program_pieces};
 use crate::dtype::Problem;
@@ -140,8 +141,8 @@ impl fmt::Display for Pass {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Further words: `no-weight`, `no-bias`, `untracked`, `eps=0.001`, `momentum=0.3`, `cumulative`; `gpu` to plan as for a GPU;
-/// `binding=1024` for a lower limit of bindings. Without a pass the line is that of `train`.
+/// Further words: `no-weight`, `no-bias`, `untracked`, `eps=0.001`, `momentum=0.3`, `keras-momentum=0.99`, `cumulative`,
+/// `biased`, `single=update`, `non-finite=skip`; `gpu` to plan as for a GPU; `binding=1024` for a lower limit of bindings. Without a pass the line is that of `train`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Line {
@@ -214,6 +215,9 @@ impl fmt::Display for Line {
             weight,
             bias,
             track_running_stats,
+            running_variance,
+            single_value,
+            non_finite,
             ..
         } = self.config;
         let mut own = self.pass.to_string();
@@ -228,7 +232,20 @@ impl fmt::Display for Line {
             own += &format!(" eps={eps}");
         }
         if momentum != defaults.momentum {
-            own += &momentum.map_or(" cumulative".to_owned(), |m| format!(" momentum={m}"));
+            own += &match momentum {
+                Momentum::Torch(share) => format!(" momentum={share}"),
+                Momentum::Keras(kept) => format!(" keras-momentum={kept}"),
+                Momentum::Cumulative => " cumulative".to_owned(),
+            };
+        }
+        if running_variance != defaults.running_variance {
+            own += &format!(" {running_variance}");
+        }
+        if single_value != defaults.single_value {
+            own += &format!(" single={single_value}");
+        }
+        if non_finite != defaults.non_finite {
+            own += &format!(" non-finite={non_finite}");
         }
         self.common.write(f, self.config.epilogue, &own)
     }
@@ -254,13 +271,21 @@ impl FromStr for Line {
                 "no-weight" => config.weight = false,
                 "no-bias" => config.bias = false,
                 "untracked" => config.track_running_stats = false,
-                "cumulative" => config.momentum = None,
+                "cumulative" => config.momentum = Momentum::Cumulative,
                 "in-place" | "no-dx" | "skip" | "accumulate" => later.push(word.to_owned()),
                 _ => {
                     if let Some(eps) = number("eps=") {
                         config.eps = eps?;
                     } else if let Some(momentum) = number("momentum=") {
-                        config.momentum = Some(momentum?);
+                        config.momentum = Momentum::Torch(momentum?);
+                    } else if let Some(momentum) = number("keras-momentum=") {
+                        config.momentum = Momentum::Keras(momentum?);
+                    } else if let Some(policy) = word.strip_prefix("single=") {
+                        config.single_value = policy.parse()?;
+                    } else if let Some(policy) = word.strip_prefix("non-finite=") {
+                        config.non_finite = policy.parse()?;
+                    } else if let Ok(variance) = word.parse() {
+                        config.running_variance = variance;
                     } else if let Ok(epilogue) = word.parse() {
                         config.epilogue = epilogue;
                     } else if let Some(found) = Pass::of_word(word) {

@@ -35,7 +35,7 @@
 //!
 //! * `affine`, weight and bias: `[weight: C] [bias: C]` of those that there are ([`BatchNormConfig::affine_rows`])
 //! * `grads`, their gradients: the same rows
-//! * `running`: `[running_mean: C] [running_var: C]`, and `[num_batches_tracked: C]` in u32
+//! * `running`: `[running_mean: C] [running_var: C]`, and `[num_batches_tracked: C] [num_batches_skipped: C]` in u32
 //!   ([`BatchNormConfig::running_rows`])
 //! * `saved`, for backward: `[mean: C] [inv_std: C] [mean_low: C]` ([`BatchNormConfig::saved_rows`])
 //! * `moments`, and each of `parts`: `[mean: C] [mean_low: C] [m2: C] [count: C]` ([`BatchNormConfig::moment_rows`])
@@ -49,12 +49,18 @@
 //! ReLU keeps nothing more; torch's separate ReLU keeps its output, another `N * C * S * b`. With [`Epilogue::AddRelu`] the output
 //! is kept too, which the next layer keeps in any case as its input.
 
+mod average;
 mod config;
+mod freeze;
 mod layer;
 mod line;
+mod moments;
 mod options;
 mod pieces;
 mod plans;
+mod policy;
+mod precise;
+mod preset;
 mod program;
 mod program_pieces;
 mod settings;
@@ -73,9 +79,12 @@ pub use crate::norm::rows::{AffineRows, MomentRows, RunningRows, SavedRows, SumR
 pub use crate::norm::tile::Tile;
 pub use crate::norm::tuner::Tuner;
 pub use crate::norm::tuning::{Strategy, Tuning};
+pub use average::{AveragedStatistics, StateAverage};
 pub use config::BatchNormConfig;
+pub use freeze::Freeze;
 pub use layer::{BatchNorm, LayerTuning};
 pub use line::{Line, Pass};
+pub use moments::Drift;
 pub use options::{BackwardOptions, EvalOptions, PieceOptions, TrainOptions};
 pub use pieces::{
     Apply, ApplyBuffers, ApplyPlan, BackwardApply, BackwardApplyBuffers, BackwardApplyPlan,
@@ -87,4 +96,7 @@ pub use plans::{
     Backward, BackwardBuffers, BackwardPlan, Eval, EvalBuffers, EvalPlan, Train, TrainBuffers,
     TrainPlan,
 };
+pub use policy::{Momentum, NonFinite, RunningVariance, SingleValue};
+pub use precise::PreciseStatistics;
+pub use preset::Preset;
 pub use state::State;

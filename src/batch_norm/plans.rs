@@ -22,8 +22,8 @@ buffers! {
     /// f32 rows `[weight: C] [bias: C]` of those that the configuration has ([`AffineRows`](super::AffineRows)); `None` if
     /// it has neither.
     affine: AFFINE,
-    /// Rows `[running_mean: C] [running_var: C]` of f32 and `[num_batches_tracked: C]` of u32, the counter once for each
-    /// channel ([`RunningRows`](super::RunningRows)). Read and written. `None` without `track_running_stats`.
+    /// Rows `[running_mean: C] [running_var: C]` of f32, and `[num_batches_tracked: C] [num_batches_skipped: C]` of u32
+    /// ([`RunningRows`](super::RunningRows)). Read and written. `None` without `track_running_stats`.
     running: RUNNING,
     /// The tensor that the epilogue adds, of the input's shape; `None` if it adds nothing.
     residual: RESIDUAL,

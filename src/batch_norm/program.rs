@@ -2,6 +2,7 @@
 
 use super::config::BatchNormConfig;
 use super::options::{BackwardOptions, EvalOptions, TrainOptions};
+use super::policy::{Momentum, NonFinite, RunningVariance, SingleValue};
 use super::settings::MomentumSettings;
 use crate::dtype::Problem;
 use crate::error::PlanError;
@@ -22,7 +23,11 @@ use crate::norm::uniform;
 use crate::norm::{passes, sources};
 
 /// The files of `shaders/batch_norm`.
-const SOURCES: &[Source] = sources!("batch_norm": running_moved, settings_momentum);
+const SOURCES: &[Source] =
+    sources!("batch_norm": result_statistics_or_running, running_moved, settings_momentum);
+
+/// Rows of running statistics.
+pub const RUNNING_ROWS: u64 = 4;
 
 /// BatchNorm's kernels.
 pub static NORM: Norm = Norm {
@@ -87,7 +92,12 @@ pub fn planner<'a>(
         "running_none"
     };
     planner.choose(("running", running));
-    planner.set("CUMULATIVE", config.momentum.is_none());
+    planner.set("CUMULATIVE", config.momentum == Momentum::Cumulative);
+    planner.set("BIASED", config.running_variance == RunningVariance::Biased);
+    planner.set("SKIP_NON_FINITE", config.non_finite != NonFinite::Propagate);
+    let single = config.single_value;
+    planner.set("SINGLE_VALUE_MOVES", single == SingleValue::Update);
+    planner.set("SINGLE_VALUE_FROZEN", single == SingleValue::Running);
     let frozen = statistics == Statistics::Frozen;
     let stored = if frozen {
         "stored_running"
@@ -129,7 +139,10 @@ pub fn eval(
         return by_batch(caps, problem, config, tuning, false);
     }
     let planner = planner(caps, problem, config, tuning, Statistics::Frozen)?;
-    let mut needs = vec![planner.activation(X), planner.statistics(RUNNING, 3)];
+    let mut needs = vec![
+        planner.activation(X),
+        planner.statistics(RUNNING, RUNNING_ROWS),
+    ];
     needs.extend((y == Destination::OutOfPlace).then(|| planner.activation(Y)));
     needs.extend(config.epilogue.adds().then(|| planner.activation(RESIDUAL)));
     needs.extend(planner.affine(AFFINE));
@@ -152,7 +165,7 @@ fn by_batch(
         planner.statistics(SAVED, 3),
     ];
     needs.extend(config.epilogue.adds().then(|| planner.activation(RESIDUAL)));
-    needs.extend(track.then(|| planner.statistics(RUNNING, 3)));
+    needs.extend(track.then(|| planner.statistics(RUNNING, RUNNING_ROWS)));
     needs.extend(planner.affine(AFFINE));
     planner.program(dispatches, needs)
 }

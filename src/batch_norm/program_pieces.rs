@@ -2,7 +2,8 @@
 
 use super::config::BatchNormConfig;
 use super::options::PieceOptions;
-use super::program::{BatchPlanner, Params, Statistics, planner};
+use super::policy::SingleValue;
+use super::program::{BatchPlanner, Params, RUNNING_ROWS, Statistics, planner};
 use crate::dtype::Problem;
 use crate::error::PlanError;
 use crate::gpu::Caps;
@@ -90,9 +91,13 @@ pub fn finalize(
     let (parts, stride) = parts(caps, &planner, MOMENT_ROWS, count);
     let params = planner.combination(count.into(), planner.partition.statistics())?;
     let params = BatchPlanner::with_parts(params, count, stride);
-    let dispatch = finalize::dispatch(&planner, Combine::Parts, Finalized::Statistics, params);
+    let result = match config.single_value {
+        SingleValue::Running => Finalized::StatisticsOrRunning,
+        _ => Finalized::Statistics,
+    };
+    let dispatch = finalize::dispatch(&planner, Combine::Parts, result, params);
     let mut needs = vec![parts, planner.statistics(SAVED, 3)];
-    needs.extend(track.then(|| planner.statistics(RUNNING, 3)));
+    needs.extend(track.then(|| planner.statistics(RUNNING, RUNNING_ROWS)));
     planner.program(vec![dispatch], needs)
 }
 

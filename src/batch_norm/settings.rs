@@ -18,7 +18,7 @@ impl MomentumSettings {
         Self {
             eps: config.eps,
             // The cumulative average does without.
-            momentum: config.momentum.unwrap_or(0.0),
+            momentum: config.momentum.share().unwrap_or(0.0),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The layer's state on the host.
 
 use super::layer::BatchNorm;
+use super::policy::NonFinite;
 use crate::error::{Error, TensorError};
 use crate::norm::layer::check_values;
 
@@ -14,20 +15,24 @@ pub struct State {
     pub bias: Option<Vec<f32>>,
     /// `C` averages of batch means.
     pub running_mean: Option<Vec<f32>>,
-    /// `C` averages of unbiased batch variances.
+    /// `C` averages of batch variances.
     pub running_var: Option<Vec<f32>>,
-    /// How many training batches have moved the averages.
+    /// How many training batches there were, those included that a channel skipped.
     pub num_batches_tracked: Option<u64>,
+    /// For each channel the number of batches that were not finite and have not moved its averages, under a
+    /// [`NonFinite`] other than `Propagate`. `None` if there are none.
+    pub num_batches_skipped: Option<Vec<u32>>,
 }
 
 impl BatchNorm {
     /// Reads parameters and running statistics. Waits once, for all work submitted so far.
     ///
     /// # Errors
-    /// [`GpuError`](crate::GpuError) if the device fails.
+    /// [`GpuError`](crate::GpuError) if the device fails. [`TensorError::NonFinite`] if a batch was not finite and
+    /// [`BatchNormConfig::non_finite`](super::BatchNormConfig::non_finite) is `Error`.
     pub fn state(&self) -> Result<State, Error> {
         let ranges = self.state_ranges();
-        Ok(self.state_of(self.gpu().read_many(&ranges)?))
+        self.state_of(self.gpu().read_many(&ranges)?)
     }
 
     /// [`state`](Self::state) as a future.
@@ -36,7 +41,7 @@ impl BatchNorm {
     /// As [`state`](Self::state).
     pub async fn state_async(&self) -> Result<State, Error> {
         let ranges = self.state_ranges();
-        Ok(self.state_of(self.gpu().read_many_async(&ranges).await?))
+        self.state_of(self.gpu().read_many_async(&ranges).await?)
     }
 
     fn state_ranges(&self) -> Vec<(&wgpu::Buffer, std::ops::Range<u64>)> {
@@ -47,16 +52,17 @@ impl BatchNorm {
             .flat_map(|b| rows.clone().map(move |r| (b, r)))
             .collect();
         if let Some((buffer, rows)) = self.running_buffer().zip(self.config().running_rows()) {
-            // All channels have the same counter.
+            // The batches that moved a channel and those that it skipped are the same number in each.
             let counter = rows.num_batches_tracked.start;
-            let rows = [rows.mean, rows.var, counter..counter + 4];
+            let counters = [counter..counter + 4, rows.num_batches_skipped];
+            let rows = [rows.mean, rows.var].into_iter().chain(counters);
             ranges.extend(rows.map(|row| (buffer, row)));
         }
         ranges
     }
 
     /// The state in words, row by row as `state_ranges` lists them.
-    fn state_of(&self, rows: Vec<Vec<u32>>) -> State {
+    fn state_of(&self, rows: Vec<Vec<u32>>) -> Result<State, Error> {
         let mut rows = rows.into_iter();
         let config = *self.config();
         let mut row = |present: bool| {
@@ -64,15 +70,24 @@ impl BatchNorm {
             words.map(|words| words.into_iter().map(f32::from_bits).collect())
         };
         let track = config.track_running_stats;
-        State {
+        let mut state = State {
             weight: row(config.weight),
             bias: row(config.bias),
             running_mean: row(track),
             running_var: row(track),
-            num_batches_tracked: rows
-                .next()
-                .and_then(|words| words.first().map(|&n| n.into())),
+            ..State::default()
+        };
+        if let Some((moved, skipped)) = rows.next().zip(rows.next()) {
+            let first = |row: &[u32]| row.first().map_or(0, |&n| u64::from(n));
+            state.num_batches_tracked = Some(first(&moved) + first(&skipped));
+            let any = skipped.iter().position(|&batches| batches > 0);
+            if let (Some(channel), NonFinite::Error) = (any, config.non_finite) {
+                let batches = skipped[channel];
+                return Err(TensorError::NonFinite { channel, batches }.into());
+            }
+            state.num_batches_skipped = any.map(|_| skipped);
         }
+        Ok(state)
     }
 
     /// Replaces parameters and running statistics: all of them, or on error none.
@@ -104,12 +119,7 @@ impl BatchNorm {
         check_statistics("running_var", &state.running_var, "0 or more", |v| v >= 0.0)?;
         let counted = state.num_batches_tracked.map(|_| channels);
         check_values("num_batches_tracked", counted, track.then_some(channels))?;
-        let batches = u32::try_from(state.num_batches_tracked.unwrap_or(0)).map_err(|_| {
-            TensorError::State {
-                field: "num_batches_tracked",
-                problem: "is above 4294967295, the most that the device counts".to_owned(),
-            }
-        })?;
+        let counters = state.counters(channels, track)?;
         let bits = |rows: [&Option<Vec<f32>>; 2]| -> Vec<u32> {
             let values = rows.into_iter().flatten().flatten();
             values.map(|value| value.to_bits()).collect()
@@ -121,7 +131,7 @@ impl BatchNorm {
         }
         if let Some(running) = self.running_buffer() {
             let mut rows = bits([&state.running_mean, &state.running_var]);
-            rows.extend(std::iter::repeat_n(batches, channels));
+            rows.extend(counters);
             self.gpu()
                 .write("running", running, 0, bytemuck::cast_slice(&rows))?;
         }
@@ -139,6 +149,32 @@ impl BatchNorm {
         let rows = self.config().initial_running();
         self.gpu()
             .write("running", running, 0, bytemuck::cast_slice(&rows))
+    }
+}
+
+impl State {
+    /// The two rows of counters: the batches that moved each channel, and those that it skipped.
+    fn counters(&self, channels: usize, track: bool) -> Result<Vec<u32>, TensorError> {
+        let field = "num_batches_tracked";
+        let batches = u32::try_from(self.num_batches_tracked.unwrap_or(0)).map_err(|_| {
+            let problem = "is above 4294967295, the most that the device counts".to_owned();
+            TensorError::State { field, problem }
+        })?;
+        let Some(skipped) = &self.num_batches_skipped else {
+            let moved = std::iter::repeat_n(batches, channels);
+            return Ok(moved.chain(std::iter::repeat_n(0, channels)).collect());
+        };
+        let field = "num_batches_skipped";
+        check_values(field, Some(skipped.len()), track.then_some(channels))?;
+        let moved = skipped.iter().enumerate().map(|(channel, &skipped)| {
+            batches.checked_sub(skipped).ok_or_else(|| {
+                let problem = format!("{skipped} of {batches} batches in channel {channel}");
+                TensorError::State { field, problem }
+            })
+        });
+        let mut counters = moved.collect::<Result<Vec<_>, _>>()?;
+        counters.extend(skipped);
+        Ok(counters)
     }
 }
 

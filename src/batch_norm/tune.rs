@@ -2,6 +2,7 @@
 
 use super::config::BatchNormConfig;
 use super::options::{BackwardOptions, EvalOptions, TrainOptions};
+use super::policy::Momentum;
 use super::program;
 use crate::dtype::Problem;
 use crate::error::Error;
@@ -17,16 +18,19 @@ fn pass(name: &str, config: &BatchNormConfig) -> String {
         weight,
         bias,
         track_running_stats,
+        running_variance,
+        single_value,
+        non_finite,
         epilogue,
     } = config;
     let word = |present: &bool, word| if *present { word } else { "" };
     format!(
-        "{}.{name} {epilogue}{}{}{}{}",
+        "{}.{name} {epilogue}{}{}{}{} {running_variance} single={single_value} non-finite={non_finite}",
         program::NORM.name,
         word(weight, " weight"),
         word(bias, " bias"),
         word(track_running_stats, " tracks"),
-        word(&momentum.is_none(), " cumulative"),
+        word(&(*momentum == Momentum::Cumulative), " cumulative"),
     )
 }
 

@@ -74,10 +74,12 @@ rows! {
     RunningRows {
         /// Running means. f32.
         mean,
-        /// Running unbiased variances. f32.
+        /// Running variances. f32.
         var,
-        /// The number of batches, once for each channel. u32.
+        /// How many batches have moved the channel's averages. u32.
         num_batches_tracked,
+        /// How many batches were not finite, and have not moved them. u32.
+        num_batches_skipped,
     }
 }
 

@@ -60,13 +60,19 @@ impl Running {
         if values_per_channel == 0 {
             return;
         }
+        let n = values_per_channel as f64;
+        let unbiased: Vec<_> = batch.var.iter().map(|var| var * n / (n - 1.0)).collect();
+        self.average(&batch.mean, &unbiased, momentum);
+    }
+
+    /// Averages a mean and a variance of each channel into these, as [`update`](Self::update) does with unbiased variances.
+    pub fn average(&mut self, mean: &[f64], var: &[f64], momentum: Option<f64>) {
         self.num_batches_tracked += 1;
         let momentum = momentum.unwrap_or(1.0 / self.num_batches_tracked as f64);
-        let n = values_per_channel as f64;
-        for c in 0..self.mean.len() {
-            let unbiased = batch.var[c] * n / (n - 1.0);
-            self.mean[c] = (1.0 - momentum) * self.mean[c] + momentum * batch.mean[c];
-            self.var[c] = (1.0 - momentum) * self.var[c] + momentum * unbiased;
+        for (old, new) in [(&mut self.mean, mean), (&mut self.var, var)] {
+            for (old, new) in old.iter_mut().zip(new) {
+                *old = (1.0 - momentum) * *old + momentum * new;
+            }
         }
     }
 }

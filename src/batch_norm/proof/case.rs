@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::batch_norm::line::{Line, Pass};
+use crate::batch_norm::policy::{RunningVariance, SingleValue};
 use crate::batch_norm::program::Params;
 use crate::batch_norm::settings::MomentumSettings;
 use crate::dtype::Dtype;
@@ -36,11 +37,32 @@ impl fmt::Display for BatchCase {
 }
 
 /// The twin of `running_moved.wgsl`.
-fn move_running(run: &mut Run<'_, MomentumSettings>, channel: usize, mean: f64, var: f64) {
+fn move_running(
+    run: &mut Run<'_, MomentumSettings>,
+    channel: usize,
+    mean: f64,
+    m2: f64,
+    count: f64,
+) {
     let channels = run.statistics();
-    let batches = run.memory.get(RUNNING, 2 * channels + channel) + 1.0;
+    if count <= 1.0 && !run.is("SINGLE_VALUE_MOVES") {
+        return;
+    }
+    let finite = mean.is_finite() && m2.is_finite();
+    let counter = if finite || !run.is("SKIP_NON_FINITE") {
+        2
+    } else {
+        3
+    };
+    let batches = run.memory.get(RUNNING, counter * channels + channel) + 1.0;
     let batches = batches.min(u32::MAX.into());
-    run.memory.set(RUNNING, 2 * channels + channel, batches);
+    run.memory
+        .set(RUNNING, counter * channels + channel, batches);
+    if counter == 3 {
+        return;
+    }
+    let divisor = if run.is("BIASED") { count } else { count - 1.0 };
+    let var = m2 / divisor.max(1.0);
     let momentum = if run.is("CUMULATIVE") {
         1.0 / batches
     } else {
@@ -126,6 +148,36 @@ impl BatchCase {
         }
     }
 
+    /// Running statistics as a buffer holds them.
+    fn running_buffer(running: oracle::Running) -> Vec<f64> {
+        let channels = running.mean.len();
+        let batches = vec![running.num_batches_tracked as f64; channels];
+        [running.mean, running.var, batches, vec![1.0; channels]].concat()
+    }
+
+    /// Whether the running statistics stand in for those of a single value.
+    fn running_stands_in(&self) -> bool {
+        self.line.config.single_value == SingleValue::Running && self.values_per_channel() == 1.0
+    }
+
+    /// The running statistics after the batch.
+    fn moved(&self, batch: &oracle::Forward) -> oracle::Running {
+        let config = &self.line.config;
+        let mut running = self.running();
+        let values = self.values_per_channel();
+        if values == 0.0 || (values == 1.0 && config.single_value != SingleValue::Update) {
+            return running;
+        }
+        let divisor = match config.running_variance {
+            RunningVariance::Unbiased => (values - 1.0).max(1.0),
+            RunningVariance::Biased => values,
+        };
+        let var: Vec<_> = batch.var.iter().map(|var| var * values / divisor).collect();
+        let momentum = config.momentum.share().map(f64::from);
+        running.average(&batch.mean, &var, momentum);
+        running
+    }
+
     /// The values that the epilogue's ReLU is applied to, or without one the output.
     fn before_relu(&self) -> Vec<f64> {
         let inputs = self.inputs();
@@ -189,7 +241,17 @@ impl BatchCase {
         let (shape, x, eps) = (inputs.problem.shape, inputs.x(), self.eps());
         let weight = inputs.weight();
         let weight = weight.as_deref();
-        if self.is_frozen() {
+        if self.running_stands_in() {
+            // The statistics that the case finds in `saved`, as constants.
+            let oracle::Forward { mean, var, .. } = oracle::train(shape, &x, None, None, eps);
+            let num_batches_tracked = 0;
+            let saved = oracle::Running {
+                mean,
+                var,
+                num_batches_tracked,
+            };
+            oracle::backward_frozen(shape, &x, g, &saved, weight, eps)
+        } else if self.is_frozen() {
             oracle::backward_frozen(shape, &x, g, &self.running(), weight, eps)
         } else {
             oracle::backward(shape, &x, g, weight, eps)
@@ -301,8 +363,7 @@ impl Case for BatchCase {
                 AFFINE => inputs.affine(),
                 GRADS if accumulates => inputs.accumulated(),
                 RUNNING => {
-                    let batches = vec![running.num_batches_tracked as f64; running.mean.len()];
-                    let mut rows = [running.mean.clone(), running.var.clone(), batches].concat();
+                    let mut rows = Self::running_buffer(running.clone());
                     // Backward takes no more than it needs.
                     rows.truncate(need.bytes as usize / 4);
                     rows
@@ -341,17 +402,20 @@ impl Case for BatchCase {
                 let shape = inputs.problem.shape;
                 let forward = oracle::train(shape, &inputs.x(), None, None, self.eps());
                 let low = vec![0.0; forward.mean.len()];
-                let saved = [forward.mean.clone(), forward.inv_std.clone(), low].concat();
+                let mut saved = [forward.mean.clone(), forward.inv_std.clone(), low.clone()];
+                if self.running_stands_in() {
+                    let running = self.running();
+                    let inv_std = |var: &f64| (var + self.eps()).sqrt().recip();
+                    let scale = running.var.iter().map(inv_std).collect();
+                    saved = [running.mean, scale, low];
+                }
+                let saved = saved.concat();
                 let mut expected = vec![(SAVED, saved)];
                 if !matches!(self.line.pass, Pass::Finalize(_)) {
                     expected.push((Y, self.output()));
                 }
                 if !matches!(self.line.pass, Pass::Eval(_)) && config.track_running_stats {
-                    let mut running = self.running();
-                    let values = self.values_per_channel() as u64;
-                    running.update(&forward, values, config.momentum.map(f64::from));
-                    let batches = vec![running.num_batches_tracked as f64; running.mean.len()];
-                    expected.push((RUNNING, [running.mean, running.var, batches].concat()));
+                    expected.push((RUNNING, Self::running_buffer(self.moved(&forward))));
                 }
                 expected
             }

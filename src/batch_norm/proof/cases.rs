@@ -3,6 +3,7 @@
 use super::case::BatchCase;
 use crate::batch_norm::config::BatchNormConfig;
 use crate::batch_norm::line::{Line, Pass};
+use crate::batch_norm::policy::{Momentum, NonFinite, RunningVariance, SingleValue};
 use crate::dtype::{Dtype, Problem};
 use crate::norm::options::{Destination, Epilogue, ParameterGradients};
 use crate::norm::proof::inputs::Fill;
@@ -45,6 +46,20 @@ const PASSES: [Pass; 21] = [
     Pass::BackwardCombine(3),
     Pass::BackwardApply(OUT),
     Pass::BackwardApply(IN),
+];
+
+/// One value a channel, by every policy.
+const SINGLE_VALUES: [&str; 10] = [
+    "n1c5 nc f32 train single=update gpu",
+    "n1c5 nc f32 train single=skip gpu",
+    "n1c130 nc f32 train biased single=update",
+    "n1c5 nc f32 backward single=update gpu",
+    "n1c5 nc f32 finalize=1 gpu",
+    "n1c5 nc f32 finalize=1 single=update gpu",
+    "n1c5 nc f32 finalize=1 single=running gpu",
+    "n1c5 nc f32 finalize=3 single=running gpu",
+    "n1c5 nc f32 backward-reduce single=running gpu",
+    "n1c5 nc f32 backward-apply single=running gpu",
 ];
 
 /// How much is tried.
@@ -101,7 +116,8 @@ fn cases_with(effort: Effort) -> Vec<BatchCase> {
     if let Some(named) = named() {
         return named;
     }
-    let mut cases = Vec::new();
+    let lines = SINGLE_VALUES.iter().map(|line| line.parse());
+    let mut cases: Vec<_> = lines.map(|case| case.expect("a line")).collect();
     let mut lottery = Lottery::default();
     let narrow = shapes(&EXTENTS).into_iter().map(|shape| (shape, false));
     let wide = shapes(&WIDE_EXTENTS).into_iter().map(|shape| (shape, true));
@@ -109,10 +125,23 @@ fn cases_with(effort: Effort) -> Vec<BatchCase> {
         let config = BatchNormConfig::new(shape.channels());
         let options = [
             config,
-            config.bias(false).momentum(None),
-            config.weight(false).eps(1e-3).momentum(Some(0.3)),
+            config
+                .bias(false)
+                .momentum(None)
+                .running_variance(RunningVariance::Biased)
+                .single_value(SingleValue::Running),
+            config
+                .weight(false)
+                .eps(1e-3)
+                .momentum(Momentum::Keras(0.7))
+                .single_value(SingleValue::Update)
+                .non_finite(NonFinite::Skip),
             config.affine(false).track_running_stats(false),
-            config.affine(false).eps(0.5),
+            config
+                .affine(false)
+                .eps(0.5)
+                .momentum(0.3)
+                .single_value(SingleValue::Skip),
         ];
         let rarely = if wide { effort.wide } else { 1 };
         // The same settings for every shape.

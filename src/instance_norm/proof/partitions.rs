@@ -90,7 +90,7 @@ impl PartitionCase {
 impl Case for PartitionCase {
     type Settings = EpsSettings;
 
-    const MOVE_RUNNING: MoveRunning<EpsSettings> = |_, _, _, _| {};
+    const MOVE_RUNNING: MoveRunning<EpsSettings> = |_, _, _, _, _| {};
 
     fn storage(&self) -> Storage {
         Storage {

@@ -22,6 +22,8 @@ pub enum Combine {
 pub enum Finalized {
     /// Moments make saved and running statistics.
     Statistics,
+    /// The same, except that running statistics stand in for those of a single value.
+    StatisticsOrRunning,
     /// Moments stay moments.
     Moments,
     /// Sums make parameter gradients, and wait in scratch memory for the pass that writes dx.
@@ -50,6 +52,7 @@ pub fn dispatch<S: Settings>(
     };
     let (monoid, file) = match result {
         Finalized::Statistics => (super::MOMENTS, "result_statistics"),
+        Finalized::StatisticsOrRunning => (super::MOMENTS, "result_statistics_or_running"),
         Finalized::Moments => (super::MOMENTS, "result_moments"),
         Finalized::Gradients | Finalized::UnitSums => (super::SUMS, "result_gradients"),
         Finalized::GroupSums => (super::SUMS, "result_group_sums"),

@@ -169,7 +169,7 @@ pub fn stored(dtype: Dtype, value: f64) -> f64 {
 pub struct Storage {
     /// Of activations.
     pub dtype: Dtype,
-    /// Channels that have a counter of batches behind their running statistics.
+    /// Channels that have two counters of batches behind their running statistics.
     pub counters: usize,
 }
 
@@ -215,8 +215,8 @@ impl Storage {
     /// The index from which a buffer holds integers.
     fn integers_from(self, field: Field, len: usize) -> usize {
         // Backward takes running statistics without their counters.
-        match field == RUNNING && len == 3 * self.counters {
-            true => len - self.counters,
+        match field == RUNNING && len == 4 * self.counters {
+            true => 2 * self.counters,
             false => len,
         }
     }

@@ -45,7 +45,7 @@ pub const SLOTS: &[Slot] = slots! {
     means: [means_none, means_from_scratch, means_from_groups, means_from_sums] declare [stored_means];
     combine: [combine_chunks, combine_groups, combine_parts, combine_units] declare [combine_entries];
     result: [
-        result_statistics, result_moments, result_gradients, result_group_sums, result_parameter_gradients, result_sums
+        result_statistics, result_statistics_or_running, result_moments, result_gradients, result_group_sums, result_parameter_gradients, result_sums
     ] declare [result_count, write_result];
 };
 

@@ -204,10 +204,17 @@ impl<S: Settings> Run<'_, S> {
                     x_hat_g: index.map(|i| scratch(1, group(i)) * share),
                 }
             }
-            "means_from_sums" => Means {
-                g: index.map(|i| sums(1, i) / sums(2, i)),
-                x_hat_g: index.map(|i| sums(0, i) / sums(2, i)),
-            },
+            "means_from_sums" => {
+                let frozen = |i: usize| self.is("SINGLE_VALUE_FROZEN") && sums(2, i) == 1.0;
+                let mean = |row: usize, i: usize| match frozen(i) {
+                    true => 0.0,
+                    false => sums(row, i) / sums(2, i),
+                };
+                Means {
+                    g: index.map(|i| mean(1, i)),
+                    x_hat_g: index.map(|i| mean(0, i)),
+                }
+            }
             other => panic!("no means: {other}"),
         }
     }

@@ -5,7 +5,7 @@ use super::block_reduce::block_reduce;
 use super::moments::Moments4;
 use super::partial::Partial;
 use super::sums::Sums4;
-use crate::norm::field::{MOMENTS, PARTS, SCRATCH, SUMS};
+use crate::norm::field::{MOMENTS, PARTS, RUNNING, SAVED, SCRATCH, SUMS};
 use crate::norm::partition::Order;
 use crate::norm::uniform::Settings;
 
@@ -131,11 +131,20 @@ impl<S: Settings> Run<'_, S> {
             .collect()
     }
 
-    // result_statistics.wgsl, result_moments.wgsl
+    // result_statistics.wgsl, result_statistics_or_running.wgsl, result_moments.wgsl
     pub fn write_moments(&mut self, index: usize, total: &Moments4) {
         match self.choice("result") {
-            "result_statistics" if total.count[0] > 0.0 => self.write_statistics(index, total, 0),
-            "result_statistics" => {}
+            "result_statistics_or_running" if total.count[0] == 1.0 => {
+                let rows = self.statistics();
+                let [mean, var] = [0, 1].map(|row| self.memory.get(RUNNING, row * rows + index));
+                let inv_std = self.inverse_std(var);
+                self.write_rows(SAVED, index, &[mean, inv_std, 0.0]);
+            }
+            "result_statistics" | "result_statistics_or_running" => {
+                if total.count[0] > 0.0 {
+                    self.write_statistics(index, total, 0);
+                }
+            }
             "result_moments" => {
                 let mean = total.pivot[0] + total.offset[0];
                 self.write_rows(MOMENTS, index, &[mean, 0.0, total.m2[0], total.count[0]]);

@@ -112,8 +112,8 @@ impl<S: Settings> Run<'_, S> {
         self.memory.set(SAVED, rows + index, statistics.inv_std[c]);
         self.memory.set(SAVED, 2 * rows + index, 0.0);
         if self.choice("running") != "running_none" {
-            let unbiased = total.m2[c] / (total.count[c] - 1.0).max(1.0);
-            (self.move_running)(self, index, statistics.mean[c], unbiased);
+            let (mean, m2, count) = (statistics.mean[c], total.m2[c], total.count[c]);
+            (self.move_running)(self, index, mean, m2, count);
         }
     }
 

@@ -20,8 +20,8 @@ use super::uniform::Params;
 use crate::gpu::compose::Choice;
 use crate::gpu::program::Dispatch;
 
-/// The twin of a norm's own file in slot `running`: the index of a statistic, its mean and its unbiased variance.
-pub type MoveRunning<S> = fn(&mut Run<'_, S>, usize, f64, f64);
+/// The twin of a norm's own file in slot `running`: the index of a statistic, its mean, its squared deviations and their number.
+pub type MoveRunning<S> = fn(&mut Run<'_, S>, usize, f64, f64, f64);
 
 /// `Statistics` of `standardize.wgsl`. An f64 holds the whole mean, so that there is no `mean_low`.
 #[derive(Clone, Copy, Debug)]

@@ -152,7 +152,7 @@ impl<C: Oracle> SampleCase<C> {
 impl<C: Oracle> Case for SampleCase<C> {
     type Settings = EpsSettings;
 
-    const MOVE_RUNNING: MoveRunning<EpsSettings> = |_, _, _, _| {};
+    const MOVE_RUNNING: MoveRunning<EpsSettings> = |_, _, _, _, _| {};
 
     fn storage(&self) -> Storage {
         Storage {

@@ -1,0 +1,166 @@
+//! Running statistics recomputed over a data set.
+
+use super::layer::BatchNorm;
+use super::pieces::{ApplyBuffers, ApplyPlan, FinalizeBuffers, FinalizePlan};
+use super::policy::{RunningVariance, SingleValue};
+use super::state::State;
+use crate::error::{Error, PlanError};
+use crate::gpu::Tensor;
+use crate::norm::layer::{Input, like};
+use crate::reference::Moments;
+
+/// The most batches whose moments wait on the device to be read.
+const PENDING: usize = 64;
+
+/// Collects the statistics of a layer's inputs over a data set: the mean and the variance of all values, whatever batches they
+/// come in. The moving average that training leaves is one of the last batches, which the weights of then have made.
+///
+/// The moments of each batch are computed on the device, and combined on the host in f64. (An average of the batches'
+/// variances, as a cumulative momentum gives, leaves out how far their means are apart.)
+///
+/// ```no_run
+/// # fn f(bn: &mut wgpu_norm::BatchNorm, loader: Vec<wgpu_norm::Tensor>) -> Result<(), wgpu_norm::Error> {
+/// let mut precise = bn.precise_statistics()?;
+/// for x in &loader {
+///     let y = precise.forward(x)?; // goes on to the next layer
+/// }
+/// let state = precise.finish()?;
+/// bn.load_state(&state)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct PreciseStatistics<'a> {
+    layer: &'a BatchNorm,
+    pending: Vec<wgpu::Buffer>,
+    total: Vec<Moments>,
+    batches: u64,
+}
+
+impl BatchNorm {
+    /// Begins to collect statistics.
+    ///
+    /// # Errors
+    /// [`PlanError::NoRunningStatistics`].
+    pub fn precise_statistics(&self) -> Result<PreciseStatistics<'_>, Error> {
+        if !self.config().track_running_stats {
+            return Err(PlanError::NoRunningStatistics.into());
+        }
+        Ok(PreciseStatistics {
+            layer: self,
+            pending: Vec::new(),
+            total: vec![Moments::IDENTITY; self.config().num_features],
+            batches: 0,
+        })
+    }
+}
+
+impl PreciseStatistics<'_> {
+    /// Adds a batch, and normalizes it by its own statistics, as training does, for the layers behind. Waits at every 64th
+    /// batch.
+    ///
+    /// # Errors
+    /// As [`BatchNorm::train`]. The batch is not added then.
+    pub fn forward<'a>(&mut self, input: impl Into<Input<'a>>) -> Result<Tensor, Error> {
+        let input = input.into();
+        let (gpu, x) = (self.layer.gpu(), input.x);
+        // Its running statistics stay, whatever the batch is like.
+        let config = self
+            .layer
+            .config()
+            .track_running_stats(false)
+            .single_value(SingleValue::Update);
+        input.check(gpu, config.epilogue)?;
+        config.check_batch_statistics(x.shape())?;
+        let moments = self.layer.new_moments()?;
+        let stats = self.layer.stats_step(x, &moments)?;
+        let plan = FinalizePlan::new(gpu.kernels(), &config, 1)?;
+        let saved = gpu.new_buffer("saved", plan.saved_bytes())?;
+        let finalize = plan.bind(&FinalizeBuffers::new(moments.slice(..), saved.slice(..)))?;
+        let plan = ApplyPlan::new(gpu.kernels(), x.problem(), &config)?;
+        let y = like(x)?;
+        let buffers = ApplyBuffers::new(x.slice(), saved.slice(..));
+        let apply = plan.bind(
+            &buffers
+                .y(y.slice())
+                .affine(self.layer.affine_buffer().map(|buffer| buffer.slice(..)))
+                .residual(input.residual_slice()),
+        )?;
+        gpu.submit(|encoder| {
+            for step in [stats, finalize, apply] {
+                step.encode(encoder);
+            }
+        })?;
+        self.push(moments)?;
+        Ok(y)
+    }
+
+    /// Adds a batch, for a layer whose output is not needed. Waits as [`forward`](Self::forward).
+    ///
+    /// # Errors
+    /// As [`BatchNorm::moments`]. The batch is not added then.
+    pub fn add(&mut self, x: &Tensor) -> Result<(), Error> {
+        let moments = self.layer.new_moments()?;
+        let stats = self.layer.stats_step(x, &moments)?;
+        self.layer.gpu().submit(|encoder| stats.encode(encoder))?;
+        self.push(moments)
+    }
+
+    fn push(&mut self, moments: wgpu::Buffer) -> Result<(), Error> {
+        self.pending.push(moments);
+        if self.pending.len() >= PENDING {
+            self.combine()?;
+        }
+        Ok(())
+    }
+
+    /// Combines what waits on the device with the total, in the order of the batches.
+    fn combine(&mut self) -> Result<(), Error> {
+        let batches = self.layer.read_moments(&self.pending)?;
+        self.pending.clear();
+        for batch in batches {
+            // An empty batch is none.
+            self.batches += u64::from(batch.iter().any(|moments| moments.count > 0.0));
+            for (total, moments) in self.total.iter_mut().zip(batch) {
+                *total = total.combine(moments);
+            }
+        }
+        Ok(())
+    }
+
+    /// The moments of each channel over all batches so far. Waits.
+    ///
+    /// # Errors
+    /// [`GpuError`](crate::GpuError).
+    pub fn moments(&mut self) -> Result<&[Moments], Error> {
+        self.combine()?;
+        Ok(&self.total)
+    }
+
+    /// The layer's state with the statistics of all batches in place of the running ones, and their number in place of the
+    /// counter: for [`BatchNorm::load_state`], which refuses statistics that are not finite. The layer's own state if no batch
+    /// was added. Waits.
+    ///
+    /// # Errors
+    /// [`GpuError`](crate::GpuError), and [`PlanError::TooFewValues`] for a single value, of which there is no unbiased
+    /// variance.
+    pub fn finish(mut self) -> Result<State, Error> {
+        self.combine()?;
+        let mut state = self.layer.state()?;
+        if self.batches == 0 {
+            return Ok(state);
+        }
+        let unbiased = self.layer.config().running_variance == RunningVariance::Unbiased;
+        if unbiased && self.total.iter().any(|moments| moments.count < 2.0) {
+            let shape = crate::shape::Shape::nc(1, self.total.len());
+            return Err(PlanError::TooFewValues { shape }.into());
+        }
+        let means = self.total.iter().map(|moments| moments.mean as f32);
+        let variance = |moments| self.layer.running_variance_of(moments) as f32;
+        state.running_mean = Some(means.collect());
+        state.running_var = Some(self.total.iter().map(variance).collect());
+        state.num_batches_tracked = Some(self.batches);
+        state.num_batches_skipped = None;
+        Ok(state)
+    }
+}
