@@ -415,6 +415,145 @@ pub enum TuneError {
     WrongDevice,
 }
 
+/// A state file that cannot be read or written, or does not fit the layers.
+#[cfg(feature = "safetensors")]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// The file system failed.
+    #[error("{}: {message}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What failed, and what to do.
+        message: String,
+    },
+    /// The file ends before what its header describes, or goes on after it.
+    #[error(
+        "state file: expected {expected} bytes, got {got}; it was cut or is of another format, take another copy"
+    )]
+    Length {
+        /// The size by the header, as far as it is known.
+        expected: u64,
+        /// The size of the file.
+        got: u64,
+    },
+    /// The file is larger than the caller allows.
+    #[error("state file: {got} bytes, more than the limit of {limit}; read it with a larger limit")]
+    TooLarge {
+        /// The size of the file, or of its header.
+        got: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// The host has no memory for the file.
+    #[error("state file: out of memory for {bytes} bytes; free memory, or split the file")]
+    OutOfMemory {
+        /// The bytes that could not be allocated.
+        bytes: u64,
+    },
+    /// The header is not that of a safetensors file.
+    #[error("state file: header: {problem}; take another copy, or write the file again")]
+    Header {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A name stands twice in the header, so that one of two values would be lost.
+    #[error("state file: header: {name:?} stands twice; write the file again")]
+    Duplicate {
+        /// The name of the tensor or of the metadata entry.
+        name: String,
+    },
+    /// The bytes of a tensor, or the header's content, have changed since their checksum was written.
+    #[error(
+        "{what}: does not have the checksum that was written with it; take another copy of the file \
+         (a program that changes tensors must drop the metadata of \"wgpu-norm\")"
+    )]
+    Checksum {
+        /// The tensor, or `"header"`.
+        what: String,
+    },
+    /// The file has none of these tensors, which layers need.
+    #[error("{}: missing from the file; check prefix and naming, or load leniently", names.join(", "))]
+    Missing {
+        /// Their names as they would stand in the file.
+        names: Vec<String>,
+    },
+    /// The file has these tensors for layers that have no such value.
+    #[error(
+        "{}: in the file, but the layer has no such value; configure the layer alike, or load leniently",
+        names.join(", ")
+    )]
+    Unexpected {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Several tensors of the file could be meant.
+    #[error("{wanted}: could be {}; give the whole name, or remove the others", candidates.join(" or "))]
+    Ambiguous {
+        /// What was looked for.
+        wanted: String,
+        /// What was found.
+        candidates: Vec<String>,
+    },
+    /// A tensor has another shape than the layer's value.
+    #[error("{tensor}: expected shape {expected}, got {got:?}; load it into a layer of its size")]
+    Shape {
+        /// The tensor's name.
+        tensor: String,
+        /// The shape that fits.
+        expected: String,
+        /// The shape in the file.
+        got: Vec<usize>,
+    },
+    /// A tensor has a type that cannot become the layer's value.
+    #[error("{tensor}: expected {expected}, got {got}; convert it before")]
+    Dtype {
+        /// The tensor's name.
+        tensor: String,
+        /// The types that can.
+        expected: &'static str,
+        /// The type in the file.
+        got: String,
+    },
+    /// The layer was saved with another setting than it is loaded with. The numbers would be right, and the results wrong.
+    #[error(
+        "{layer}: {field} is {file} in the file, but {given} here; configure the layer alike, or load leniently"
+    )]
+    Setting {
+        /// The layer's prefix in the file.
+        layer: String,
+        /// The setting.
+        field: String,
+        /// Its value in the file.
+        file: String,
+        /// Its value in the layer's configuration.
+        given: String,
+    },
+    /// A value that no sound layer has.
+    #[error(
+        "{tensor}[{index}]: expected {expected}, got {got}; take another copy, or load with repair"
+    )]
+    Value {
+        /// The tensor's name.
+        tensor: String,
+        /// The place of the value.
+        index: usize,
+        /// What would do.
+        expected: &'static str,
+        /// The value.
+        got: String,
+    },
+    /// A name or an entry that a state file cannot have.
+    #[error("{name:?}: {problem}")]
+    Name {
+        /// The name.
+        name: String,
+        /// Why not, and what to do.
+        problem: &'static str,
+    },
+}
+
 /// Any error of this crate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -440,6 +579,10 @@ pub enum Error {
     /// See [`TuneError`].
     #[error(transparent)]
     Tune(#[from] TuneError),
+    /// See [`StateError`].
+    #[cfg(feature = "safetensors")]
+    #[error(transparent)]
+    State(#[from] StateError),
 }
 
 /// The device's own error is [`Error::Gpu`], wherever it comes from.

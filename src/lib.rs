@@ -152,6 +152,7 @@
 //! | `metal` | yes | Metal on macOS and iOS |
 //! | `dx12` | yes | DirectX 12 on Windows |
 //! | `gles` | no | OpenGL ES 3 |
+//! | `safetensors` | yes | nothing: it adds [`state`], which saves and loads layers |
 //!
 //! With `default-features = false` the application's own features of wgpu decide.
 //!
@@ -174,10 +175,14 @@ mod norm;
 pub mod reference;
 pub mod rms_norm;
 mod shape;
+#[cfg(feature = "safetensors")]
+pub mod state;
 mod word;
 
 pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use dtype::{Dtype, Element, Problem};
+#[cfg(feature = "safetensors")]
+pub use error::StateError;
 pub use error::{BindError, Error, GpuError, PlanError, TensorError, TuneError};
 pub use gpu::{Access, Caps, Form, Gpu, GpuOptions, Kernels, Launch, LaunchBinding, Tensor};
 pub use group_norm::{GroupNorm, GroupNormConfig};
@@ -195,6 +200,14 @@ pub use word::WordError;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "safetensors")]
+    #[test]
+    fn state_files_are_send_and_sync() {
+        fn check<T: Send + Sync + 'static>() {}
+        check::<state::StateFile>();
+        check::<state::LoadReport>();
+    }
 
     /// Layers and plans move to worker threads, and several threads share them.
     #[test]

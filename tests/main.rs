@@ -23,6 +23,8 @@ mod prenorm;
 mod sample_norms;
 mod state;
 mod statistics;
+#[cfg(feature = "safetensors")]
+mod state_files;
 mod suites;
 mod tuner;
 mod two_norms;

@@ -1,0 +1,123 @@
+//! From the state of a layer to a file.
+
+use safetensors::Dtype;
+
+use super::file::StateFile;
+use super::naming::Naming;
+use super::norms::{Described, Description, Field};
+use super::place::Places;
+use super::settings;
+use super::tensor::{StoredTensor, count};
+use crate::batch_norm::State;
+use crate::error::StateError;
+
+impl StateFile {
+    /// Puts the state of a layer into the file, in place of what the file has of that layer, and its settings into the
+    /// metadata. For plans and other callers without a layer on a device.
+    ///
+    /// Rows are F32, the counter of batches is a single I64 as in torch. A row keeps the shape that it has in the file if it is
+    /// torch's `normalized_shape`. Values for which the naming has no name are left out.
+    ///
+    /// ```
+    /// use wgpu_norm::LayerNormConfig;
+    /// use wgpu_norm::batch_norm::State;
+    /// use wgpu_norm::state::{LoadOptions, Naming, StateFile};
+    ///
+    /// let config = LayerNormConfig::new(2);
+    /// let mut state = State::default();
+    /// state.weight = Some(vec![1.0, 2.0]);
+    /// state.bias = Some(vec![0.0; 2]);
+    /// let mut file = StateFile::new();
+    /// file.insert_state("ln", &config, &state, Naming::TORCH)?;
+    /// assert_eq!(file.names().collect::<Vec<_>>(), ["ln.bias", "ln.weight"]);
+    /// let back = StateFile::from_bytes(&file.to_bytes()?)?;
+    /// assert_eq!(back.state("ln", &config, &LoadOptions::default())?.0, state);
+    /// # Ok::<(), wgpu_norm::StateError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`StateError`] for a state that does not fit the configuration. The file is as it was then.
+    pub fn insert_state(
+        &mut self,
+        prefix: &str,
+        config: &impl Described,
+        state: &State,
+        naming: Naming,
+    ) -> Result<(), StateError> {
+        self.insert_layer(prefix, &config.description(), state, naming)
+    }
+
+    pub(super) fn insert_layer(
+        &mut self,
+        prefix: &str,
+        layer: &Description,
+        state: &State,
+        naming: Naming,
+    ) -> Result<(), StateError> {
+        let places = Places::new(self, naming);
+        let place = places.find(prefix, layer)?;
+        let mut tensors = Vec::new();
+        let mut state = state.clone();
+        for &field in Field::ALL {
+            let name = naming.name(layer.norm, &place.prefix, field);
+            let told = name.clone();
+            let told = told.unwrap_or_else(|| format!("{field} of {prefix}"));
+            let given = match field.row(&mut state) {
+                Some(row) => row.is_some(),
+                None => state.num_batches_tracked.is_some(),
+            };
+            match (given, layer.has(field)) {
+                (false, true) => return Err(StateError::Missing { names: vec![told] }),
+                (true, false) => return Err(StateError::Unexpected { names: vec![told] }),
+                _ => {}
+            }
+            let row = field.row(&mut state).and_then(Option::take);
+            let tensor = match (row, state.num_batches_tracked) {
+                (Some(row), _) => {
+                    let old = name.as_ref().and_then(|name| self.get(name));
+                    Some(row_tensor(&told, &row, layer, old)?)
+                }
+                (None, Some(batches)) if field == Field::NumBatchesTracked => {
+                    Some(counter_tensor(&told, batches)?)
+                }
+                _ => None,
+            };
+            tensors.extend(name.zip(tensor));
+        }
+        let (key, entry) = (settings::key(&place.prefix), settings::entry(layer));
+        for name in places.all_names(&place, layer.norm) {
+            self.tensors.remove(&name);
+        }
+        self.tensors.extend(tensors);
+        self.metadata.insert(key, entry);
+        Ok(())
+    }
+}
+
+fn row_tensor(
+    name: &str,
+    values: &[f32],
+    layer: &Description,
+    old: Option<&StoredTensor>,
+) -> Result<StoredTensor, StateError> {
+    if values.len() != layer.values {
+        return Err(StateError::Shape {
+            tensor: name.to_owned(),
+            expected: format!("[{}]", layer.values),
+            got: vec![values.len()],
+        });
+    }
+    let old = old.map(StoredTensor::shape);
+    let shape = old.filter(|shape| layer.many_extents && count(shape) == Some(values.len()));
+    StoredTensor::from_f32(shape.unwrap_or(&[values.len()]), values)
+}
+
+fn counter_tensor(name: &str, batches: u64) -> Result<StoredTensor, StateError> {
+    let count = i64::try_from(batches).map_err(|_| StateError::Value {
+        tensor: name.to_owned(),
+        index: 0,
+        expected: "a count that fits an i64",
+        got: batches.to_string(),
+    })?;
+    StoredTensor::new(Dtype::I64, [], count.to_le_bytes().to_vec())
+}
