@@ -1,6 +1,8 @@
 //! State files: what comes back, what is refused, and what survives.
 
 mod bytes;
+mod disk;
+mod layers;
 mod names;
 mod values;
 

@@ -1,0 +1,254 @@
+//! Layers on a device, through files.
+
+use crate::common::{gpu, noise};
+use wgpu_norm::batch_norm::State;
+use wgpu_norm::state::{LoadOptions, StateFile, Stateful, StoredTensor};
+use wgpu_norm::{
+    BatchNorm, BatchNormConfig, Error, Gpu, GroupNormConfig, InstanceNormConfig, LayerNormConfig,
+    RmsNormConfig, Shape, StateError,
+};
+
+const STRICT: LoadOptions = LoadOptions::new();
+
+fn through_bytes(file: &StateFile) -> StateFile {
+    StateFile::from_bytes(&file.to_bytes().unwrap()).unwrap()
+}
+
+#[test]
+fn layers_of_all_norms_share_a_file() {
+    let gpu = gpu();
+    let batch = BatchNormConfig::new(4).momentum(None);
+    let group = GroupNormConfig::new(2, 4);
+    let instance = InstanceNormConfig::new(4).affine(true);
+    let plain = InstanceNormConfig::new(4);
+    let layer = LayerNormConfig::new(6).bias(false);
+    let rms = RmsNormConfig::new(5).unit_offset(true);
+    let mut bn = batch.build(&gpu).unwrap();
+    let mut gn = group.build(&gpu).unwrap();
+    let mut inst = instance.build(&gpu).unwrap();
+    let mut ln = layer.build(&gpu).unwrap();
+    let mut rn = rms.build(&gpu).unwrap();
+    let x = gpu.tensor(Shape::nc(9, 4), &noise(1, 36)).unwrap();
+    bn.train(&x).map(drop).unwrap();
+    bn.set_bias(&noise(2, 4)).unwrap();
+    gn.set_weight(&noise(3, 4)).unwrap();
+    inst.set_bias(&noise(4, 4)).unwrap();
+    ln.set_weight(&noise(5, 6)).unwrap();
+    rn.set_weight(&noise(6, 5)).unwrap();
+    let mut file = StateFile::new();
+    let kernel = StoredTensor::from_f32([2, 2], &noise(7, 4)).unwrap();
+    file.insert("conv.weight", kernel.clone()).unwrap();
+    let saved: [(&str, &dyn Stateful); 6] = [
+        ("bn", &bn),
+        ("gn", &gn),
+        ("in", &inst),
+        ("plain", &plain.build(&gpu).unwrap()),
+        ("ln", &ln),
+        ("rms", &rn),
+    ];
+    for (prefix, layer) in saved {
+        file.save(prefix, layer).unwrap();
+    }
+    assert_eq!(file.get("conv.weight"), Some(&kernel));
+
+    let mut bn2 = batch.build(&gpu).unwrap();
+    let mut gn2 = group.build(&gpu).unwrap();
+    let mut in2 = instance.build(&gpu).unwrap();
+    let mut plain2 = plain.build(&gpu).unwrap();
+    let mut ln2 = layer.build(&gpu).unwrap();
+    let mut rn2 = rms.build(&gpu).unwrap();
+    let file = through_bytes(&file);
+    let report = file
+        .load(
+            &mut [
+                ("bn", &mut bn2),
+                ("gn", &mut gn2),
+                ("in", &mut in2),
+                ("plain", &mut plain2),
+                ("ln", &mut ln2),
+                ("rms", &mut rn2),
+            ],
+            &STRICT,
+        )
+        .unwrap();
+    assert_eq!(report, Default::default());
+    assert_eq!(bn2.state().unwrap(), bn.state().unwrap());
+    assert_eq!(
+        [gn2.weight().unwrap(), gn2.bias().unwrap()],
+        [gn.weight().unwrap(), gn.bias().unwrap()]
+    );
+    assert_eq!(
+        [in2.weight().unwrap(), in2.bias().unwrap()],
+        [inst.weight().unwrap(), inst.bias().unwrap()]
+    );
+    assert_eq!(
+        [ln2.weight().unwrap(), ln2.bias().unwrap()],
+        [ln.weight().unwrap(), None]
+    );
+    assert_eq!(rn2.weight().unwrap(), rn.weight().unwrap());
+}
+
+/// A layer that has been trained for some steps.
+fn trained(
+    gpu: &Gpu,
+    config: BatchNormConfig,
+    steps: std::ops::Range<u64>,
+    bn: Option<BatchNorm>,
+) -> BatchNorm {
+    let mut bn = bn.unwrap_or_else(|| config.build(gpu).unwrap());
+    for step in steps {
+        let x = gpu
+            .tensor(Shape::nchw(3, 4, 5, 2), &noise(step, 120))
+            .unwrap();
+        let (y, saved) = bn.train(&x).unwrap();
+        // A step of SGD, on the host.
+        let gradients = bn.backward(saved, &y).unwrap();
+        let state = bn.state().unwrap();
+        let next = |value: Option<Vec<f32>>, gradient: Option<Vec<f32>>| -> Vec<f32> {
+            let pairs = value.unwrap().into_iter().zip(gradient.unwrap());
+            pairs
+                .map(|(value, gradient)| value - 0.01 * gradient)
+                .collect()
+        };
+        bn.set_weight(&next(state.weight, gradients.weight().unwrap()))
+            .unwrap();
+        bn.set_bias(&next(state.bias, gradients.bias().unwrap()))
+            .unwrap();
+    }
+    bn
+}
+
+fn bits(state: &State) -> Vec<u32> {
+    let rows = [
+        &state.weight,
+        &state.bias,
+        &state.running_mean,
+        &state.running_var,
+    ];
+    rows.into_iter()
+        .flatten()
+        .flatten()
+        .map(|value| value.to_bits())
+        .collect()
+}
+
+#[test]
+fn training_goes_on_from_a_file_bit_for_bit() {
+    let gpu = gpu();
+    for momentum in [Some(0.1), None] {
+        let config = BatchNormConfig::new(4).momentum(momentum);
+        let whole = trained(&gpu, config, 0..6, None);
+        let before = trained(&gpu, config, 0..3, None);
+        let mut file = StateFile::new();
+        file.save("bn", &before).unwrap();
+        drop(before);
+        let mut resumed = config.build(&gpu).unwrap();
+        through_bytes(&file)
+            .load(&mut [("bn", &mut resumed)], &STRICT)
+            .unwrap();
+        let resumed = trained(&gpu, config, 3..6, Some(resumed));
+        let [whole_state, state] = [&whole, &resumed].map(|bn| bn.state().unwrap());
+        assert_eq!(bits(&state), bits(&whole_state), "{momentum:?}");
+        assert_eq!(state.num_batches_tracked, Some(6));
+        let x = gpu.tensor(Shape::nchw(3, 4, 5, 2), &noise(9, 120)).unwrap();
+        let [a, b] = [&whole, &resumed].map(|bn| bn.eval(&x).unwrap().read().unwrap());
+        assert_eq!(a, b);
+    }
+}
+
+/// The last of several layers does not fit: none has changed.
+#[test]
+fn all_layers_are_loaded_or_none() {
+    let gpu = gpu();
+    let config = BatchNormConfig::new(4);
+    let mut file = StateFile::new();
+    file.save("a", &trained(&gpu, config, 0..1, None)).unwrap();
+    file.save("b", &LayerNormConfig::new(3).build(&gpu).unwrap())
+        .unwrap();
+    let mut a = config.build(&gpu).unwrap();
+    let before = a.state().unwrap();
+    let mut refused = |file: &StateFile, options: LoadOptions| {
+        let mut b = LayerNormConfig::new(3).build(&gpu).unwrap();
+        let error = file
+            .load(&mut [("a", &mut a), ("b", &mut b)], &options)
+            .unwrap_err();
+        assert_eq!(a.state().unwrap(), before, "{error}");
+        match error {
+            Error::State(error) => error,
+            other => panic!("{other}"),
+        }
+    };
+    let changed = |name: &str, values: &[f32]| {
+        let mut file = file.clone();
+        let shape = [values.len()];
+        file.insert(name, StoredTensor::from_f32(shape, values).unwrap())
+            .unwrap();
+        file
+    };
+    let lenient = STRICT.strict(false);
+    let mut short = file.clone();
+    short.remove("b.bias");
+    assert!(matches!(
+        refused(&short, STRICT),
+        StateError::Missing { .. }
+    ));
+    assert!(matches!(
+        refused(&changed("b.bias", &[1.0; 4]), STRICT),
+        StateError::Shape { .. }
+    ));
+    assert!(matches!(
+        refused(&changed("b.bias", &[1.0; 4]), lenient),
+        StateError::Shape { .. }
+    ));
+    assert!(matches!(
+        refused(&changed("b.bias", &[f32::NAN; 3]), lenient),
+        StateError::Value { .. }
+    ));
+    assert!(matches!(
+        refused(&changed("b.extra", &[1.0]), STRICT),
+        StateError::Unexpected { .. }
+    ));
+    assert!(matches!(
+        refused(&changed("a.running_var", &[-1.0; 4]), STRICT),
+        StateError::Value { .. }
+    ));
+}
+
+#[test]
+fn a_lenient_load_keeps_what_is_missing() {
+    let gpu = gpu();
+    let config = BatchNormConfig::new(4);
+    let mut file = StateFile::new();
+    let source = trained(&gpu, config, 0..2, None);
+    file.save("bn", &source).unwrap();
+    file.remove("bn.bias");
+    file.remove("bn.running_var");
+    file.remove("bn.num_batches_tracked");
+    let mut bn = trained(&gpu, config, 5..8, None);
+    let before = bn.state().unwrap();
+    let report = file
+        .load(&mut [("bn", &mut bn)], &STRICT.strict(false))
+        .unwrap();
+    assert_eq!(
+        report.missing,
+        ["bn.bias", "bn.running_var", "bn.num_batches_tracked"]
+    );
+    let (after, source) = (bn.state().unwrap(), source.state().unwrap());
+    assert_eq!(
+        [&after.weight, &after.running_mean],
+        [&source.weight, &source.running_mean]
+    );
+    assert_eq!(
+        [&after.bias, &after.running_var],
+        [&before.bias, &before.running_var]
+    );
+    assert_eq!(after.num_batches_tracked, Some(3));
+    // A layer of which the file has nothing stays as it is.
+    let mut ln = LayerNormConfig::new(2).build(&gpu).unwrap();
+    ln.set_weight(&[3.0, 4.0]).unwrap();
+    let report = file
+        .load(&mut [("ln", &mut ln)], &STRICT.strict(false))
+        .unwrap();
+    assert_eq!(report.missing, ["ln.weight", "ln.bias"]);
+    assert_eq!(ln.weight().unwrap(), Some(vec![3.0, 4.0]));
+}
