@@ -167,6 +167,7 @@ pub mod choose;
 mod convert;
 mod dtype;
 mod error;
+pub mod fold;
 mod gpu;
 pub mod group_norm;
 pub mod instance_norm;

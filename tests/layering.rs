@@ -24,7 +24,7 @@ const FLOORS: &[&[&str]] = &[
         "layer_norm/",
         "rms_norm/",
     ],
-    &["convert.rs", "state/"],
+    &["convert.rs", "fold.rs", "state/"],
     &["lib.rs", "architecture/", "choose.rs"],
 ];
 

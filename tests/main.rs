@@ -5,6 +5,7 @@ mod common;
 mod convert;
 mod equivalences;
 mod errors;
+mod fold;
 mod fused;
 mod gradients;
 mod large_mean;
