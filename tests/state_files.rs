@@ -4,6 +4,7 @@ mod bytes;
 mod disk;
 mod layers;
 mod names;
+mod torch;
 mod values;
 
 use wgpu_norm::batch_norm::State;
