@@ -37,7 +37,7 @@ check:
 	cargo clippy --locked --lib -- -D warnings
 	WGPU_ADAPTER_NAME="no device" cargo test --locked --lib -- $(addprefix --skip ,$(ON_A_DEVICE))
 	WGPU_ADAPTER_NAME="no device" cargo test --locked --test public -- layering modules oracle_against_torch words \
-		suites::every_case suites::the_oracles
+		suites::every_case suites::the_oracles fold state_files::bytes state_files::disk state_files::names state_files::values
 
 bench: driver
 	cargo bench --locked

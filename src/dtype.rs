@@ -289,7 +289,7 @@ mod tests {
     fn the_end_of_a_value_is_ignored_and_bytes_need_no_alignment() {
         let bytes = [&[0][..], &Dtype::Bf16.pack(&[1.5, -3.0]), &[9]].concat();
         assert_eq!(Dtype::Bf16.unpack(&bytes[1..]), [1.5, -3.0, 0.0, 0.0]);
-        assert_eq!(Dtype::F32.unpack(&bytes[..3]), []);
+        assert_eq!(Dtype::F32.unpack(&bytes[..3]), [0f32; 0]);
     }
 
     #[test]

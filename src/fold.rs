@@ -310,8 +310,8 @@ impl Affine {
         };
         let weight = row("weight", &state.weight, config.weight, 1.0)?;
         let var = row("running_var", &state.running_var, true, 1.0)?;
-        // NaN too.
-        if let Some(index) = var.iter().position(|&var| !(var >= 0.0)) {
+        let wrong = |var: &f64| var.is_nan() || *var < 0.0;
+        if let Some(index) = var.iter().position(wrong) {
             return Err(FoldError::Value {
                 field: "running_var",
                 index,

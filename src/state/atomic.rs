@@ -36,6 +36,10 @@ pub fn replace(
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
+    // Opened now: a folder that cannot be synchronized is found out before the file is replaced. Elsewhere than on Unix, a
+    // folder cannot be opened.
+    #[cfg(unix)]
+    let opened = File::open(folder)?;
     let mut prefix = std::ffi::OsString::from(".");
     prefix.push(name);
     prefix.push(".");
@@ -63,9 +67,12 @@ pub fn replace(
     }
     temporary.as_file().sync_all()?;
     temporary.persist(&target).map_err(|error| error.error)?;
-    // The name is on the disk when the folder is. Elsewhere a folder cannot be opened.
+    // The name is on the disk when the folder is. Some file systems know no such request.
     #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
+    match opened.sync_all() {
+        Err(error) if error.kind() != io::ErrorKind::InvalidInput => return Err(error),
+        _ => {}
+    }
     Ok(())
 }
 

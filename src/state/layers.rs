@@ -40,10 +40,11 @@ impl<C: SampleNorm + Described> OnDevice for Layer<C> {
     }
 
     fn read(&self) -> Result<State, Error> {
-        let mut state = State::default();
-        state.weight = self.weight()?;
-        state.bias = self.bias()?;
-        Ok(state)
+        Ok(State {
+            weight: self.weight()?,
+            bias: self.bias()?,
+            ..State::default()
+        })
     }
 
     fn replace(&mut self, state: &State) -> Result<(), Error> {

@@ -185,33 +185,15 @@ impl<'a> Loader<'a> {
         layer: &Description,
         state: &mut State,
     ) -> Result<(), StateError> {
-        let finite = |value: f32| value.is_finite();
-        let variance = |value: f32| value.is_finite() && value >= 0.0;
-        let rules: [(Field, &'static str, &dyn Fn(f32) -> bool, f32); 4] = [
-            (
-                Field::Weight,
-                "a finite number",
-                &finite,
-                layer.initial_weight,
-            ),
-            (Field::Bias, "a finite number", &finite, 0.0),
-            (Field::RunningMean, "a finite number", &finite, 0.0),
-            (
-                Field::RunningVar,
-                "a finite number of at least 0",
-                &variance,
-                1.0,
-            ),
-        ];
         let mut anew = Vec::new();
-        for (field, expected, sound, initial) in rules {
+        for &field in Field::ALL {
             let (Some(row), Some(name)) = (field.row(state), place.found.get(&field)) else {
                 continue;
             };
             for (index, value) in row.iter_mut().flatten().enumerate() {
-                if sound(*value) {
+                let Some(expected) = unsound(field, *value) else {
                     continue;
-                }
+                };
                 let error = StateError::Value {
                     tensor: name.clone(),
                     index,
@@ -222,9 +204,10 @@ impl<'a> Loader<'a> {
                     return Err(error);
                 }
                 self.report.repaired.push(error);
-                *value = initial;
-                if matches!(field, Field::RunningMean | Field::RunningVar) {
-                    anew.push(index);
+                match field {
+                    Field::Weight => *value = layer.initial_weight,
+                    Field::Bias => *value = 0.0,
+                    _ => anew.push(index),
                 }
             }
         }
@@ -240,6 +223,16 @@ impl<'a> Loader<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// What a value should be, if no sound layer has it.
+fn unsound(field: Field, value: f32) -> Option<&'static str> {
+    match field {
+        Field::RunningVar if value.is_finite() && value >= 0.0 => None,
+        Field::RunningVar => Some("a finite number of at least 0"),
+        _ if value.is_finite() => None,
+        _ => Some("a finite number"),
     }
 }
 

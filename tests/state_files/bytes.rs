@@ -173,6 +173,88 @@ fn metadata_of_ours_must_be_whole() {
     }
 }
 
+/// CRC-32 by its definition: the polynomial of Ethernet and zip, reflected, bit by bit.
+fn crc32(bytes: &[u8]) -> String {
+    let mut remainder = !0u32;
+    for &byte in bytes {
+        remainder ^= u32::from(byte);
+        for _ in 0..8 {
+            let carry = remainder & 1;
+            remainder = (remainder >> 1) ^ (carry * 0xedb8_8320);
+        }
+    }
+    format!("{:08x}", !remainder)
+}
+
+/// Any program can compute the checksums: of the bytes of a tensor; and of all texts of the metadata but its own, each after
+/// its length in 8 bytes, then of name, type and shape of each tensor.
+#[test]
+fn the_checksums_are_those_that_are_documented() {
+    let mut file = StateFile::new();
+    let tensor = StoredTensor::from_f32([2, 1], &[1.0, -2.0]).unwrap();
+    file.insert("a", tensor.clone()).unwrap();
+    file.set_metadata("format", Some("pt".to_owned())).unwrap();
+    let header_of = |version: &str, of_tensor: &str| {
+        let entries = [
+            ("format", "pt"),
+            ("wgpu-norm/crc32/a", of_tensor),
+            ("wgpu-norm/format", version),
+        ];
+        let texts = entries.iter().flat_map(|&(key, value)| [key, value]);
+        let texts = texts.chain(["a", "F32", "[2, 1]"]);
+        let bytes =
+            texts.flat_map(|text| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat());
+        let checksum = crc32(&bytes.collect::<Vec<u8>>());
+        let entries = entries.map(|(key, value)| format!("{key:?}:{value:?},"));
+        let json = format!(
+            r#"{{"__metadata__":{{{}"wgpu-norm/header-crc32":"{checksum}"}},"a":{{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}}}}"#,
+            entries.concat()
+        );
+        file_of(
+            &format!("{json:0$}", json.len().next_multiple_of(8)),
+            tensor.data(),
+        )
+    };
+    let of_tensor = crc32(tensor.data());
+    assert_eq!(header_of("1", &of_tensor), file.to_bytes().unwrap());
+    let error = StateFile::from_bytes(&header_of("2", &of_tensor)).unwrap_err();
+    assert!(
+        error.to_string().contains("\"wgpu-norm/format\" is \"2\""),
+        "{error}"
+    );
+    let error = StateFile::from_bytes(&header_of("1", "00000000")).unwrap_err();
+    assert_eq!(
+        error,
+        StateError::Checksum {
+            what: "a".to_owned()
+        }
+    );
+}
+
+#[test]
+fn names_and_texts_may_be_any() {
+    let mut file = StateFile::new();
+    for name in [
+        "",
+        "\"",
+        "\\",
+        "a\nb\u{0}\u{7f}",
+        "\u{1f980}.weight",
+        "ß/é",
+        "wgpu-norm/crc32/",
+        " ",
+    ] {
+        file.insert(name, StoredTensor::from_f32([1], &[1.0]).unwrap())
+            .unwrap();
+        let key = format!("key {name}");
+        file.set_metadata(key, Some(name.to_owned())).unwrap();
+    }
+    let bytes = file.to_bytes().unwrap();
+    assert_eq!(StateFile::from_bytes(&bytes).unwrap(), file);
+    let read = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(read.len(), file.names().count());
+}
+
 #[test]
 fn what_is_no_safetensors_file_is_refused() {
     let header = |header: &str| StateFile::from_bytes(&file_of(header, &[0; 8])).unwrap_err();

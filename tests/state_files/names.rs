@@ -349,3 +349,23 @@ fn segments_of_other_programs_are_dropped() {
             .is_err()
     );
 }
+
+#[test]
+fn norms_and_fields_are_words() {
+    for &norm in Norm::ALL {
+        assert_eq!(norm.to_string().parse(), Ok(norm));
+    }
+    for &field in Field::ALL {
+        assert_eq!(field.to_string().parse(), Ok(field));
+    }
+    let error = "gamma".parse::<Field>().unwrap_err().to_string();
+    assert!(
+        Field::ALL.iter().all(|field| error.contains(field.name())),
+        "{error}"
+    );
+    let error = "sync".parse::<Norm>().unwrap_err().to_string();
+    assert!(
+        Norm::ALL.iter().all(|norm| error.contains(norm.name())),
+        "{error}"
+    );
+}

@@ -515,6 +515,23 @@ fn values_of_no_sound_layer_are_refused_or_repaired() {
     assert_eq!(report.repaired.len(), 1);
 }
 
+/// A layer that has gone wrong can be saved, to be looked at.
+#[test]
+fn any_values_are_saved() {
+    let mut state = three_channels();
+    state.running_var = Some(vec![f32::NAN, -1.0, f32::INFINITY]);
+    let config = BatchNormConfig::new(3);
+    let file = saved(&config, &state);
+    let row = file.get("net.norm.running_var").unwrap().to_f32();
+    assert_eq!(bits(&row), bits(&state.running_var));
+    let (read, report) = file
+        .state("net.norm", &config, &STRICT.repair(true))
+        .unwrap();
+    assert_eq!(read.running_var, Some(vec![1.0; 3]));
+    assert_eq!(read.running_mean, Some(vec![0.0; 3]));
+    assert_eq!(report.repaired.len(), 3);
+}
+
 /// What does not fit is refused, and leaves the file alone.
 #[test]
 fn a_state_that_does_not_fit_is_not_saved() {
