@@ -129,12 +129,14 @@ impl Sealed for BatchNormConfig {
     fn description(&self) -> Description {
         let affine = [self.weight, self.bias];
         let description = Description::of(Norm::Batch, self.num_features, affine, self.eps);
-        let momentum = self.momentum.map_or("cumulative".to_owned(), exact);
+        let momentum = self.momentum.share();
+        let momentum = momentum.map_or("cumulative".to_owned(), exact);
         Description {
             running: self.track_running_stats,
             ..description.with("num_features", self.num_features)
         }
         .with("momentum", momentum)
+        .with("running_variance", self.running_variance)
     }
 }
 
