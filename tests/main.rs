@@ -1,5 +1,6 @@
 //! The tests of the public interface, in one executable: wgpu and naga are linked once.
 
+mod alone;
 mod bad_input;
 mod common;
 mod convert;
@@ -23,9 +24,9 @@ mod policies;
 mod prenorm;
 mod sample_norms;
 mod state;
-mod statistics;
 #[cfg(feature = "safetensors")]
 mod state_files;
+mod statistics;
 mod suites;
 mod tuner;
 mod two_norms;

@@ -8,7 +8,7 @@
 //!   file. The module with the signpost has one too, unless the signpost is for others only: a `use` with a visibility
 //!   (`pub`, `pub(crate)`, `pub(super)`) whose name the module's own code does not use. So a `mod.rs` of re-exports
 //!   has no arrows, and one that works with what it re-exports has.
-//! * `mod name;` says where a file is and is no arrow.
+//! * `mod name;` says where a file is and is no arrow. Only examples may say it with `#[path]`, to share a file.
 //! * Methods are found by type and not by path, and make no arrow. Naming the type did.
 //! * What stands under `#[cfg(test)]` or `#[test]` is test code, and so is every file of a module declared there.
 
@@ -224,6 +224,8 @@ impl Graph {
         // The modules in which the token stands, inline ones with the token at which they end.
         let mut stack = vec![(module, tokens.len())];
         let mut test_until = if test { tokens.len() } else { 0 };
+        // Where the next module stands, if an attribute says so: examples share files.
+        let mut elsewhere = None;
         let mut at = 0;
         while at < tokens.len() {
             while stack.last().is_some_and(|(_, end)| *end <= at) {
@@ -239,11 +241,17 @@ impl Graph {
                     if tokens.get(open) == Some(&Token::Mark('[')) {
                         at = partners[open];
                         let attribute = &tokens[open + 1..at];
-                        assert!(
-                            !attribute[0].is("path"),
-                            "{}: modules stand where they belong",
-                            path.display()
-                        );
+                        if attribute[0].is("path") {
+                            assert!(
+                                !path.starts_with("src"),
+                                "{}: modules stand where they belong",
+                                path.display()
+                            );
+                            let Token::Text(text) = &attribute[2] else {
+                                panic!("{}: no path", path.display())
+                            };
+                            elsewhere = Some(path.with_file_name(text));
+                        }
                         if is_test(attribute) {
                             let inner = open == begin + 2;
                             let end = if inner {
@@ -290,7 +298,8 @@ impl Graph {
                         folder.extend(&here[depth.unwrap_or(0)..]);
                         let own = folder.join(format!("{child}.rs"));
                         let nested: PathBuf = folder.join(child).join("mod.rs");
-                        let path = if read(&own).is_some() { own } else { nested };
+                        let usual = if read(&own).is_some() { own } else { nested };
+                        let path = elsewhere.take().unwrap_or(usual);
                         self.read(&path, inner, test, read);
                     }
                     at += 3;
