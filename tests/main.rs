@@ -2,6 +2,7 @@
 
 mod alone;
 mod bad_input;
+mod budgets;
 mod common;
 mod convert;
 mod equivalences;

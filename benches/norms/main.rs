@@ -8,6 +8,8 @@
 mod batch;
 mod chart;
 mod clock;
+mod compile;
+mod compiled;
 mod contenders;
 mod host;
 mod line;
@@ -81,6 +83,24 @@ struct Arguments {
     /// Measures what the host spends on BatchNorm's plans, steps and the first result, instead of kernels.
     #[arg(long)]
     host: bool,
+    /// Compiles the kernels as for GPUs of AMD, by Mesa's driver and without a GPU, and prints registers, spills,
+    /// code and the main loop's figures, instead of timing them.
+    #[arg(long)]
+    compile: bool,
+    /// Families of GPUs that --compile compiles for, by Mesa's names.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "polaris10,vega10,navi21,gfx1100",
+        requires = "compile"
+    )]
+    family: Vec<String>,
+    /// Prints the machine code of each kernel that --compile compiles, too.
+    #[arg(long, requires = "compile")]
+    isa: bool,
+    /// A record of --compile to compare with: the figures of then stand in brackets where they were others.
+    #[arg(long, requires = "compile")]
+    against: Option<PathBuf>,
     /// Writes the table to a new CSV file; a file that is there is never overwritten.
     #[arg(long)]
     record: Option<PathBuf>,
@@ -224,6 +244,21 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     for path in arguments.record.iter().chain(&arguments.chart) {
         check_writable(path)?;
+    }
+    if arguments.compile {
+        // As plans for a GPU that is not there.
+        let caps = Caps::webgpu();
+        let mut subjects = Vec::new();
+        for group in &groups {
+            subjects.extend(arguments.with_strategies(group, &caps)?);
+        }
+        let options = compiled::Options {
+            families: &arguments.family,
+            isa: arguments.isa,
+            record: arguments.record.as_deref(),
+            against: arguments.against.as_deref(),
+        };
+        return compiled::compile(&subjects, &options);
     }
     let gpu = Gpu::open()?;
     if arguments.host {

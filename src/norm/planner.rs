@@ -7,7 +7,7 @@ use super::field::SCRATCH;
 use super::options::Epilogue;
 use super::partition::{Geometry, MAX_ROUNDS, Order, Over, Partition};
 use super::tile::Tile;
-use super::tuning::{Strategy, Tuning, wanted_groups};
+use super::tuning::{Held, Strategy, Tuning, code_bytes, wanted_groups};
 use super::uniform::{Params, Reduction, Settings};
 use crate::dtype::{Dtype, Problem};
 use crate::error::PlanError;
@@ -193,7 +193,11 @@ impl<'a, S: Settings> Planner<'a, S> {
 
     /// The strategy of a pass that reads `tensors` tensors, and keeps `sums` vectors of f32 for each vector of them.
     pub fn strategy(&self, tensors: u32, sums: u32) -> Result<Strategy, PlanError> {
-        let held = tensors * 4 * self.problem.dtype.bytes() as u32 + sums * 16;
+        let dtype = self.problem.dtype;
+        let held = Held {
+            registers: tensors * 4 * dtype.bytes() as u32 + sums * 16,
+            code: code_bytes(dtype, tensors, self.partition.parameters_vary()),
+        };
         let windows = self.windows.len();
         self.tuning.strategy_for(
             self.problem.shape,

@@ -3,6 +3,7 @@
 use super::options::setters;
 use super::partition::Partition;
 use super::tile::{MAX_COLUMNS, Tile};
+use crate::dtype::Dtype;
 use crate::error::PlanError;
 use crate::gpu::Caps;
 use crate::shape::Shape;
@@ -29,13 +30,13 @@ words!(Strategy, "strategy", "resident, reread or split":
 impl Strategy {
     /// Why the strategy cannot serve a partition, if it cannot.
     ///
-    /// `held`: bytes per vector that the resident strategy holds in registers.
+    /// `held`: what each vector costs the resident strategy.
     pub(crate) fn obstacle(
         self,
         partition: &Partition,
         windows: usize,
         tile: Tile,
-        held: u32,
+        held: Held,
     ) -> Option<&'static str> {
         match self {
             Self::Split => None,
@@ -46,9 +47,7 @@ impl Strategy {
             _ if !partition.units_own_their_statistics() => Some(
                 "16-byte vectors have values of two statistics, so no workgroup has one to itself",
             ),
-            Self::Resident
-                if partition.single_columns(tile).items_per_lane() * held > HELD_BYTES =>
-            {
+            Self::Resident if !held.fits(partition.single_columns(tile).items_per_lane()) => {
                 Some("the values of a statistic do not fit the registers of one workgroup")
             }
             Self::Resident | Self::Reread => None,
@@ -78,6 +77,41 @@ impl Strategy {
 /// Bytes that a lane may hold in registers: 64 registers, a quarter of what GPUs have for one invocation. That leaves
 /// registers for the rest of the kernel, and room for a second workgroup.
 const HELD_BYTES: u32 = 256;
+
+/// Bytes of machine code that the instruction caches of GPUs hold. The resident kernels have no loops over their vectors.
+const CODE_BYTES: u32 = 32 * 1024;
+
+/// Bytes of machine code for each vector that a resident kernel of one tensor or of two holds, at the most, as a compiler for
+/// AMD's GPUs makes it (`cargo bench -- --compile`). Conversions from and to f16 are many instructions, and so are parameters
+/// that vary from value to value.
+pub(crate) fn code_bytes(dtype: Dtype, tensors: u32, parameters_vary: bool) -> u32 {
+    let [one, two] = match (dtype, parameters_vary) {
+        (Dtype::F32, false) => [600, 1000],
+        (Dtype::F32, true) => [1300, 2000],
+        (Dtype::F16, false) => [1900, 2600],
+        (Dtype::F16, true) => [2750, 4600],
+        (Dtype::Bf16, false) => [800, 1300],
+        (Dtype::Bf16, true) => [1500, 2500],
+    };
+    if tensors == 1 { one } else { two }
+}
+
+/// What each vector of a unit costs a kernel that holds it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Held {
+    /// Bytes in the registers of its lane.
+    pub registers: u32,
+    /// Bytes of machine code.
+    pub code: u32,
+}
+
+impl Held {
+    /// Can a lane hold this many vectors?
+    fn fits(self, vectors: u32) -> bool {
+        vectors.saturating_mul(self.registers) <= HELD_BYTES
+            && vectors.saturating_mul(self.code) <= CODE_BYTES
+    }
+}
 
 /// Tensors of at most this many bytes are in a processor's cache when a kernel walks them, which may do so in any order.
 const CACHED_BYTES: u64 = 512 * 1024;
@@ -172,7 +206,7 @@ impl Tuning {
         windows: usize,
         tile: Tile,
         caps: &Caps,
-        held: u32,
+        held: Held,
     ) -> Result<Strategy, PlanError> {
         if let Some(strategy) = self.strategy {
             return match strategy.obstacle(partition, windows, tile, held) {

@@ -1,0 +1,73 @@
+//! What the compiler of a GPU makes of kernels, without the GPU: registers, spills, code, and the main loop.
+//!
+//! Mesa's driver of AMD GPUs makes a device of any family that compiles and does nothing else. A process has one family, so
+//! that each is asked by a process of its own.
+
+mod isa;
+mod radv;
+mod row;
+mod spirv;
+mod work;
+
+use std::collections::HashSet;
+use std::env;
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, ensure};
+
+pub use row::Row;
+pub use work::Work;
+
+/// What the lines of rows begin with, from one process to the other.
+const ROW: &str = "compiled ";
+
+/// Has a command that ends in [`answer`] compile for a family. What else it prints comes second.
+pub fn ask(family: &str, mut command: Command) -> anyhow::Result<(Vec<Row>, String)> {
+    let driver = radv::manifest()?;
+    command.env(radv::FAMILY, family).stdout(Stdio::piped());
+    for name in radv::DRIVER {
+        command.env(name, driver);
+    }
+    let output = command.spawn()?.wait_with_output()?;
+    ensure!(
+        output.status.success(),
+        "{family}: kernels could not be compiled"
+    );
+    let (mut rows, mut rest) = (Vec::new(), String::new());
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        match line.strip_prefix(ROW) {
+            Some(row) => rows.push(Row::parse(row)?),
+            None => rest += &format!("{line}\n"),
+        }
+    }
+    Ok((rows, rest))
+}
+
+/// The family that this process is asked to compile for.
+pub fn asked() -> Option<String> {
+    env::var(radv::FAMILY).ok()
+}
+
+/// Compiles each kernel once, and prints its row, and on request its machine code.
+pub fn answer(family: &str, works: &[Work], isa: bool) -> anyhow::Result<()> {
+    let radv = radv::Radv::open().with_context(|| format!("family {family}"))?;
+    let mut out = io::stdout().lock();
+    let mut seen = HashSet::new();
+    for work in works {
+        for launch in &work.launches {
+            // Other problems may have the same kernel.
+            if !seen.insert((&launch.wgsl, &launch.overrides)) {
+                continue;
+            }
+            let compiled = radv.compile(launch, &spirv::of(launch)?)?;
+            if isa {
+                let (label, line) = (&launch.label, &work.line);
+                writeln!(out, "// {family}: {label} of {line}\n{}", compiled.isa)?;
+            }
+            let row = Row::new(family, work, launch, &compiled)?;
+            writeln!(out, "{ROW}{}", row.csv())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! What the compiler of AMD's GPUs makes of the kernels stays within budgets. No GPU is needed: Mesa's driver compiles for
+//! families that are not there.
+
+#[path = "../benches/norms/compile/mod.rs"]
+mod compile;
+
+use std::process::Command;
+
+use compile::{Row, Work, answer, ask, asked};
+use wgpu_norm::{Caps, Form, Launch, batch_norm, group_norm, instance_norm, layer_norm, rms_norm};
+
+/// GCN 4 and 5, RDNA 2 and 3.
+const FAMILIES: [&str; 4] = ["polaris10", "vega10", "navi21", "gfx1100"];
+
+/// Every kernel, by lines that force it, in the storage types and layouts that have code of their own. The largest units that
+/// the resident strategy takes are among them.
+const LINES: [&str; 30] = [
+    "n32c64h56w56 nchw f32 train split",
+    "n32c64h56w56 nhwc f16 train split",
+    "n32c512h7w7 nchw bf16 train split",
+    "n2c32d16h28w28 ncdhw f32 train reread",
+    "n2c32d16h28w28 ncdhw f16 relu train reread",
+    "n8c32h16w32 nchw f32 add-relu train resident",
+    "n8c32h16w32 nchw f16 silu train resident",
+    "n16c32h28w28 nchw bf16 relu train resident",
+    "n32c64h56w56 nhwc f16 eval in-place",
+    "n32c512h7w7 nchw f32 eval",
+    "n32c64h56w56 nchw f32 backward split",
+    "n32c64h56w56 nhwc f16 silu backward split",
+    "n32c512h7w7 nchw bf16 backward split",
+    "n32c256h14w14 nchw f16 relu backward reread",
+    "n32c256h14w14 nchw f16 relu backward resident",
+    "n32c256h14w14 nchw f32 silu backward resident",
+    "n32c256h14w14 nchw f32 frozen-backward",
+    "n32c256h14w14 nhwc bf16 add-relu frozen-backward",
+    "n32c64h56w56 nchw f32 stats",
+    "n32c64h56w56 nchw f32 combine=4",
+    "n32c64h56w56 nchw f32 finalize=4",
+    "n32c64h56w56 nchw f32 backward-combine=4",
+    "group n8c256h28w28 nchw f16 groups=32 silu forward",
+    "group n8c256h28w28 nhwc f32 groups=32 backward",
+    "layer n1024c12288 nc f32 forward",
+    "layer n1024c8192 nc f16 forward",
+    "layer n1024c4096 nc f16 backward",
+    "layer n1024c12288 nc bf16 backward",
+    "rms n4096c1024 nc f16 prenorm backward",
+    "instance n8c64h56w56 nchw f16 backward",
+];
+
+fn launches(line: &str) -> Vec<Launch> {
+    let (caps, form) = (Caps::webgpu(), Form::default());
+    let launches = match line.split_whitespace().next() {
+        Some("group") => line
+            .parse::<group_norm::Line>()
+            .unwrap()
+            .launches(&caps, form),
+        Some("layer") => line
+            .parse::<layer_norm::Line>()
+            .unwrap()
+            .launches(&caps, form),
+        Some("rms") => line
+            .parse::<rms_norm::Line>()
+            .unwrap()
+            .launches(&caps, form),
+        Some("instance") => line
+            .parse::<instance_norm::Line>()
+            .unwrap()
+            .launches(&caps, form),
+        _ => line
+            .parse::<batch_norm::Line>()
+            .unwrap()
+            .launches(&caps, form),
+    };
+    launches.unwrap_or_else(|error| panic!("{line}: {error}"))
+}
+
+fn value_bytes(line: &str) -> u64 {
+    if line.split_whitespace().any(|word| word == "f32") {
+        4
+    } else {
+        2
+    }
+}
+
+fn works() -> Vec<Work> {
+    let work = |line: &&str| Work {
+        line: (*line).to_owned(),
+        value_bytes: value_bytes(line),
+        launches: launches(line),
+    };
+    let mut works: Vec<_> = LINES.iter().map(work).collect();
+    // The kernel that holds the most, made to hold three times as much: budgets that it kept would be none.
+    let mut spoiled = work(&"n16c32h28w28 nchw bf16 relu train resident");
+    spoiled.line = SPOILED.to_owned();
+    for launch in &mut spoiled.launches {
+        let constant = "const REGISTER_VECTORS = ";
+        launch.wgsl = launch.wgsl.replace(constant, &format!("{constant}80u + "));
+    }
+    works.push(spoiled);
+    works
+}
+
+const SPOILED: &str = "spoiled";
+
+/// What is over its budget.
+fn excess(row: &Row) -> Vec<String> {
+    let mut excess = Vec::new();
+    let mut budget = |what: &str, within: bool, figure: f64| {
+        if !within {
+            let Row {
+                family,
+                problem,
+                kernel,
+                ..
+            } = row;
+            excess.push(format!("{family}: {kernel} of {problem}: {what} {figure}"));
+        }
+    };
+    // Registers that go to memory and back cost more than the pass that they were to save.
+    budget("registers spilled", row.spilled == 0.0, row.spilled);
+    budget("bytes of scratch", row.scratch == 0.0, row.scratch);
+    // An instruction cache holds 32 KB, and code beyond it is fetched again by every subgroup.
+    budget("bytes of code", row.code <= 32.0 * 1024.0, row.code);
+    // A second subgroup works while one waits for memory. GCN has room for ten of 64 lanes, RDNA for as many lanes in
+    // twenty or thirty-two of 32; resident kernels of the largest units fill half the registers of a GCN lane.
+    budget("subgroups a SIMD unit", row.waves >= 1.0, row.waves);
+    // Loads take hundreds of cycles: one at a time would leave memory idle.
+    if let Some(in_flight) = row.in_flight {
+        budget("loads in flight", in_flight >= 2.0, in_flight);
+    }
+    excess
+}
+
+/// The process that compiles for one family; nothing otherwise.
+#[test]
+fn compiling_for_one_family() {
+    if let Some(family) = asked() {
+        answer(&family, &works(), false).unwrap();
+    }
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs Mesa's driver of AMD GPUs")]
+fn kernels_keep_their_budgets_on_four_families() {
+    if asked().is_some() {
+        return;
+    }
+    let kernels: std::collections::BTreeSet<_> = works()
+        .iter()
+        .flat_map(|work| work.launches.iter().map(|launch| launch.entry_point))
+        .collect();
+    assert_eq!(kernels.len(), 12, "{kernels:?}");
+    let mut all = Vec::new();
+    for family in FAMILIES {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([
+            "budgets::compiling_for_one_family",
+            "--exact",
+            "--nocapture",
+        ]);
+        let (rows, _) = ask(family, command).unwrap();
+        assert!(
+            rows.len() > LINES.len(),
+            "{family}: only {} kernels",
+            rows.len()
+        );
+        all.extend(rows);
+    }
+    let (spoiled, sound): (Vec<_>, Vec<_>) = all.iter().partition(|row| row.problem == SPOILED);
+    let over: Vec<_> = sound.into_iter().flat_map(excess).collect();
+    assert!(over.is_empty(), "{over:#?}");
+    assert_eq!(spoiled.len(), FAMILIES.len());
+    for row in spoiled {
+        assert!(!excess(row).is_empty(), "{row:?}");
+    }
+}
+
+#[test]
+fn each_budget_can_be_exceeded() {
+    let row =
+        Row::parse("navi21,n2c3,batch_norm.normalize,32,0,0,0,16,1384,275,763,5.9,4").unwrap();
+    assert!(excess(&row).is_empty());
+    for (column, value, what) in [
+        (4, "3", "registers spilled 3"),
+        (5, "64", "bytes of scratch 64"),
+        (7, "0", "subgroups"),
+        (8, "40000", "bytes of code 40000"),
+        (12, "1", "loads in flight 1"),
+    ] {
+        let csv = row.csv();
+        let mut fields: Vec<_> = csv.split(',').collect();
+        fields[column] = value;
+        let found = excess(&Row::parse(&fields.join(",")).unwrap());
+        assert!(found.len() == 1 && found[0].contains(what), "{found:?}");
+    }
+}
