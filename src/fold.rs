@@ -23,7 +23,7 @@
 //! assert_eq!(folded.bias, [-1.0, 0.5]);
 //! let back = unfold(folded.like(linear), &config, &state)?;
 //! assert_eq!((&back.weight[..], back.bias), (linear.weight, vec![0.0; 2]));
-//! # Ok::<(), wgpu_norm::fold::FoldError>(())
+//! # Ok::<(), wgpu_norm::FoldError>(())
 //! ```
 //!
 //! What the norm's [`epilogue`](crate::BatchNormConfig::epilogue) does, ReLU, SiLU or the sum with a residual, comes after the
@@ -31,70 +31,7 @@
 //! before the input is.
 
 use crate::batch_norm::{BatchNormConfig, State};
-
-/// A layer's weights do not fit a BatchNorm, or cannot be unfolded.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum FoldError {
-    /// The shape is none of a layer that has channels.
-    #[error("shape: {problem}, got {shape:?}")]
-    Shape {
-        /// What is wrong with it.
-        problem: &'static str,
-        /// The shape.
-        shape: Vec<usize>,
-    },
-    /// The layer has another number of output channels than the norm.
-    #[error(
-        "weight: expected {expected} output channels, those of the norm, got {got} in {shape:?}"
-    )]
-    Channels {
-        /// The norm's number of channels.
-        expected: usize,
-        /// The layer's number of output channels.
-        got: usize,
-        /// The layer's shape.
-        shape: Vec<usize>,
-    },
-    /// A row has another number of values.
-    #[error("{field}: expected {expected} values, got {got}")]
-    Length {
-        /// The row.
-        field: &'static str,
-        /// The number of values that it should have.
-        expected: usize,
-        /// The number given.
-        got: usize,
-    },
-    /// The state lacks a row that the configuration has, or has one that the configuration leaves out.
-    #[error("{field}: {problem}")]
-    State {
-        /// torch's name of the row.
-        field: &'static str,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-    /// A value is not finite, or becomes so; or a running variance is negative.
-    #[error("{field}[{index}]: expected {expected}, got {got}")]
-    Value {
-        /// The row.
-        field: &'static str,
-        /// The place of the value.
-        index: usize,
-        /// What would do.
-        expected: &'static str,
-        /// The value.
-        got: f64,
-    },
-    /// The norm multiplies a channel by zero: what the layer's weights were cannot be told.
-    #[error(
-        "weight[{channel}]: the norm's factor is 0, so that nothing is left to unfold; keep the weights of before"
-    )]
-    ZeroScale {
-        /// The channel.
-        channel: usize,
-    },
-}
+use crate::error::FoldError;
 
 /// The weights of a linear layer or a convolution, in torch's layout.
 #[derive(Clone, Copy, Debug, PartialEq)]

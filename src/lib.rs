@@ -81,6 +81,11 @@
 //! # }
 //! ```
 //!
+//! # To a file, and into other weights
+//!
+//! `state` saves layers of all norms to a safetensors file and loads them, under torch's names or other systems'. [`fold`] puts
+//! a BatchNorm into the weights of the layer before it.
+//!
 //! # A step in the caller's encoder
 //!
 //! A plan is made once for a shape, bound once to buffers, and recorded any number of times. Whatever can fail, fails before
@@ -184,7 +189,7 @@ pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use dtype::{Dtype, Element, Problem};
 #[cfg(feature = "safetensors")]
 pub use error::StateError;
-pub use error::{BindError, Error, GpuError, PlanError, TensorError, TuneError};
+pub use error::{BindError, Error, FoldError, GpuError, PlanError, TensorError, TuneError};
 pub use gpu::{Access, Caps, Form, Gpu, GpuOptions, Kernels, Launch, LaunchBinding, Tensor};
 pub use group_norm::{GroupNorm, GroupNormConfig};
 /// The crate of [`f16`](half::f16) and [`bf16`](half::bf16), in the version that [`Element`] is implemented for.

@@ -2,10 +2,10 @@
 
 use crate::common::{noise, wide};
 use wgpu_norm::batch_norm::State;
-use wgpu_norm::fold::{FoldError, Weights, fold, unfold};
+use wgpu_norm::fold::{Weights, fold, unfold};
 use wgpu_norm::reference::batch_norm::{self as oracle, Running};
 use wgpu_norm::reference::noise as draw;
-use wgpu_norm::{BatchNormConfig, Shape};
+use wgpu_norm::{BatchNormConfig, FoldError, Shape};
 
 /// The largest relative error of one rounding to f32.
 const ROUNDING: f64 = 1.0 / (1u64 << 24) as f64;

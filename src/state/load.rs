@@ -277,10 +277,8 @@ fn counter(name: &str, tensor: &StoredTensor) -> Result<u64, StateError> {
     })?;
     match u32::try_from(value) {
         Ok(batches) => Ok(batches.into()),
-        Err(_) => Err(StateError::Value {
+        Err(_) => Err(StateError::Counter {
             tensor: name.to_owned(),
-            index: 0,
-            expected: "a count from 0 to 4294967295",
             got: value.to_string(),
         }),
     }

@@ -139,11 +139,11 @@ impl Naming {
     /// its prefix is looked for under prefixes with the segments `module` (of `DistributedDataParallel`) and `_orig_mod` (of
     /// `torch.compile`) in them.
     pub const TORCH: Self = Self::new(".", TORCH).wrappers(&["module", "_orig_mod"]);
-    /// Keras 3: `gamma`, `beta`, `moving_mean` and `moving_variance`; `scale` of RMSNorm. Segments end with `/`.
+    /// Keras 3: `gamma`, `beta`, `moving_mean` and `moving_variance`; `scale` of RMSNorm. `/` is between segments.
     pub const KERAS: Self = Self::new("/", KERAS);
     /// Flax linen: `params/<prefix>/{scale, bias}` and `batch_stats/<prefix>/{mean, var}`.
     pub const FLAX_LINEN: Self = Self::new("/", FLAX_LINEN);
-    /// Flax nnx: `scale`, `bias`, `mean` and `var`. Segments end with `/`.
+    /// Flax nnx: `scale`, `bias`, `mean` and `var`. `/` is between segments.
     pub const FLAX_NNX: Self = Self::new("/", FLAX_NNX);
     /// burn: `gamma`, `beta`, `running_mean` and `running_var`.
     pub const BURN: Self = Self::new(".", BURN);

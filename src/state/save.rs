@@ -16,7 +16,7 @@ impl StateFile {
     /// metadata. For plans and other callers without a layer on a device.
     ///
     /// Rows are F32, the counter of batches is a single I64 as in torch. A row keeps the shape that it has in the file if it is
-    /// torch's `normalized_shape`. Values for which the naming has no name are left out.
+    /// torch's `normalized_shape`. A counter for which the naming has no name is left out.
     ///
     /// ```
     /// use wgpu_norm::LayerNormConfig;
@@ -82,7 +82,15 @@ impl StateFile {
                 }
                 _ => None,
             };
-            tensors.extend(name.zip(tensor));
+            match (name, tensor) {
+                (None, Some(_)) if field != Field::NumBatchesTracked => {
+                    return Err(StateError::Name {
+                        name: told,
+                        problem: "the naming has no name for this value; use one that has",
+                    });
+                }
+                (name, tensor) => tensors.extend(name.zip(tensor)),
+            }
         }
         let (key, entry) = (settings::key(&place.prefix), settings::entry(layer));
         for name in places.all_names(&place, layer.norm) {
@@ -113,11 +121,10 @@ fn row_tensor(
 }
 
 fn counter_tensor(name: &str, batches: u64) -> Result<StoredTensor, StateError> {
-    let count = i64::try_from(batches).map_err(|_| StateError::Value {
+    let counted = u32::try_from(batches).map_err(|_| StateError::Counter {
         tensor: name.to_owned(),
-        index: 0,
-        expected: "a count that fits an i64",
         got: batches.to_string(),
     })?;
+    let count = i64::from(counted);
     StoredTensor::new(Dtype::I64, [], count.to_le_bytes().to_vec())
 }

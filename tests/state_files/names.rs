@@ -266,6 +266,23 @@ fn old_names_are_read() {
     }
 }
 
+/// What a naming has no name for is not lost in silence.
+#[test]
+fn a_value_without_a_name_is_not_left_out() {
+    let mut file = StateFile::new();
+    let config = BatchNormConfig::new(3);
+    let error = file.insert_state("bn", &config, &three_channels(), Naming::OPENNMT);
+    let Err(StateError::Name { name, .. }) = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(name, "weight of bn");
+    assert_eq!(file, StateFile::new());
+    // Systems without a counter are known for that.
+    file.insert_state("bn", &config, &three_channels(), Naming::BURN)
+        .unwrap();
+    assert_eq!(file.names().count(), 4);
+}
+
 #[test]
 fn segments_of_other_programs_are_dropped() {
     let (config, weight) = (LayerNormConfig::new(2).bias(false), |state: State| {

@@ -261,7 +261,7 @@ fn the_counter_is_one_integer_that_the_device_can_count_to() {
     ] {
         let error = refusal(&counter(dtype, &[], value), &STRICT.repair(true));
         assert!(
-            matches!(&error, StateError::Value { got, .. } if *got == value.to_string()),
+            matches!(&error, StateError::Counter { got, .. } if *got == value.to_string()),
             "{error}"
         );
     }
@@ -562,7 +562,7 @@ fn a_state_that_does_not_fit_is_not_saved() {
     beyond.num_batches_tracked = Some(u64::MAX);
     assert!(matches!(
         refused(&config, &beyond),
-        StateError::Value { .. }
+        StateError::Counter { .. }
     ));
     let mut short = two_values();
     short.weight = Some(vec![0.0; 3]);
