@@ -544,6 +544,14 @@ pub enum StateError {
         /// The value.
         got: String,
     },
+    /// A state that is to be saved does not fit the configuration, or the naming.
+    #[error("{tensor}: {problem}")]
+    Unfit {
+        /// The name that the value would have in the file.
+        tensor: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A number of batches that the device cannot count.
     #[error(
         "{tensor}: expected a count from 0 to 4294967295, got {got}; write the number of batches there, or 0"
@@ -554,7 +562,7 @@ pub enum StateError {
         /// The number.
         got: String,
     },
-    /// A name that a state file, or a naming, does not have.
+    /// A name or a key that the file keeps for other things.
     #[error("{name:?}: {problem}")]
     Name {
         /// The name.

@@ -15,7 +15,7 @@ impl StateFile {
     /// Puts the state of a layer into the file, in place of what the file has of that layer, and its settings into the
     /// metadata. For plans and other callers without a layer on a device.
     ///
-    /// Rows are F32, the counter of batches is a single I64 as in torch. A row keeps the shape that it has in the file if it is
+    /// What the file has of the layer keeps its names; the rest gets the first names of the naming. Rows are F32, the counter of batches is a single I64 as in torch. A row keeps the shape that it has in the file if it is
     /// torch's `normalized_shape`. A counter for which the naming has no name is left out.
     ///
     /// ```
@@ -59,37 +59,34 @@ impl StateFile {
         let mut tensors = Vec::new();
         let mut state = state.clone();
         for &field in Field::ALL {
-            let name = naming.name(layer.norm, &place.prefix, field);
+            // What the file has keeps its name.
+            let found = place.found.get(&field).cloned();
+            let name = found.or_else(|| naming.name(layer.norm, &place.prefix, field));
             let told = name.clone();
             let told = told.unwrap_or_else(|| format!("{field} of {prefix}"));
-            let given = match field.row(&mut state) {
-                Some(row) => row.is_some(),
-                None => state.num_batches_tracked.is_some(),
-            };
-            match (given, layer.has(field)) {
-                (false, true) => return Err(StateError::Missing { names: vec![told] }),
-                (true, false) => return Err(StateError::Unexpected { names: vec![told] }),
-                _ => {}
-            }
-            let row = field.row(&mut state).and_then(Option::take);
-            let tensor = match (row, state.num_batches_tracked) {
-                (Some(row), _) => {
+            let tensor = match field.row(&mut state) {
+                Some(row) => row.take().map(|row| {
                     let old = name.as_ref().and_then(|name| self.get(name));
-                    Some(row_tensor(&told, &row, layer, old)?)
-                }
-                (None, Some(batches)) if field == Field::NumBatchesTracked => {
-                    Some(counter_tensor(&told, batches)?)
-                }
-                _ => None,
+                    row_tensor(&told, &row, layer, old)
+                }),
+                None => state
+                    .num_batches_tracked
+                    .map(|batches| counter_tensor(&told, batches)),
             };
-            match (name, tensor) {
-                (None, Some(_)) if field != Field::NumBatchesTracked => {
-                    return Err(StateError::Name {
-                        name: told,
-                        problem: "the naming has no name for this value; use one that has",
-                    });
+            match (tensor, layer.has(field)) {
+                (None, false) => {}
+                (None, true) => return Err(unfit(told, "missing in the state; fill it in")),
+                (Some(_), false) => {
+                    return Err(unfit(
+                        told,
+                        "the configuration has no such value; leave it out",
+                    ));
                 }
-                (name, tensor) => tensors.extend(name.zip(tensor)),
+                (Some(tensor), true) => match name {
+                    Some(name) => tensors.push((name, tensor?)),
+                    None if field == Field::NumBatchesTracked => {}
+                    None => return Err(unfit(told, "the naming has no name for it; use another")),
+                },
             }
         }
         let (key, entry) = (settings::key(&place.prefix), settings::entry(layer));
@@ -102,6 +99,13 @@ impl StateFile {
     }
 }
 
+fn unfit(tensor: String, problem: impl Into<String>) -> StateError {
+    StateError::Unfit {
+        tensor,
+        problem: problem.into(),
+    }
+}
+
 fn row_tensor(
     name: &str,
     values: &[f32],
@@ -109,11 +113,9 @@ fn row_tensor(
     old: Option<&StoredTensor>,
 ) -> Result<StoredTensor, StateError> {
     if values.len() != layer.values {
-        return Err(StateError::Shape {
-            tensor: name.to_owned(),
-            expected: format!("[{}]", layer.values),
-            got: vec![values.len()],
-        });
+        let (expected, got) = (layer.values, values.len());
+        let problem = format!("the configuration has {expected} values, the state {got}");
+        return Err(unfit(name.to_owned(), problem));
     }
     let old = old.map(StoredTensor::shape);
     let shape = old.filter(|shape| layer.many_extents && count(shape) == Some(values.len()));
