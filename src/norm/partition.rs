@@ -182,9 +182,7 @@ impl Partition {
             _ => Err(too_many()),
         };
         let elements = count(shape.elements())?;
-        if let Over::Trailing(size) = over
-            && rows(shape, size).is_none()
-        {
+        if matches!(over, Over::Trailing(size) if rows(shape, size).is_none()) {
             return Err(PlanError::Unsupported {
                 field: "normalized_size",
                 reason: "must be the product of the innermost extents of the tensor, in memory order",
