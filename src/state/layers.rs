@@ -127,6 +127,9 @@ fn complete(state: &mut State, layer: &dyn Stateful) -> Result<(), Error> {
             *row = row.take().or_else(|| own.take());
         }
     }
-    state.num_batches_tracked = state.num_batches_tracked.or(own.num_batches_tracked);
+    if state.num_batches_tracked.is_none() {
+        state.num_batches_tracked = own.num_batches_tracked;
+        state.num_batches_skipped = own.num_batches_skipped;
+    }
     Ok(())
 }

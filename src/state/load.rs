@@ -4,8 +4,8 @@ use super::file::StateFile;
 use super::naming::Naming;
 use super::norms::{Described, Description, Field};
 use super::place::{Place, Places};
-use super::settings;
 use super::tensor::{StoredTensor, count};
+use super::{settings, skipped};
 use crate::batch_norm::State;
 use crate::error::StateError;
 use crate::norm::options::setters;
@@ -168,6 +168,12 @@ impl<'a> Loader<'a> {
                 None => state.num_batches_tracked = Some(counter(name, tensor)?),
             }
         }
+        let key = skipped::key(&place.prefix);
+        let counted = place.found.contains_key(&Field::NumBatchesTracked);
+        let entry = self.file.metadata().get(&key).filter(|_| counted);
+        let tracked = state.num_batches_tracked.unwrap_or(0);
+        let skipped = entry.map(|entry| skipped::parse(&key, entry, layer.values, tracked));
+        state.num_batches_skipped = skipped.transpose()?;
         self.check_values(&place, layer, &mut state)?;
         self.report.unexpected.extend(place.unexpected);
         Ok(state)

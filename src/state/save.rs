@@ -6,8 +6,8 @@ use super::file::StateFile;
 use super::naming::Naming;
 use super::norms::{Described, Description, Field};
 use super::place::Places;
-use super::settings;
 use super::tensor::{StoredTensor, count};
+use super::{settings, skipped};
 use crate::batch_norm::State;
 use crate::error::StateError;
 
@@ -89,12 +89,32 @@ impl StateFile {
                 },
             }
         }
+        let batches = state.num_batches_skipped.as_deref().unwrap_or_default();
+        let told = || format!("num_batches_skipped of {prefix}");
+        if !batches.is_empty() && (!layer.running || batches.len() != layer.values) {
+            return Err(unfit(told(), "the configuration has not so many channels"));
+        }
+        let tracked = state.num_batches_tracked.unwrap_or(0);
+        if batches.iter().any(|&batches| u64::from(batches) > tracked) {
+            return Err(unfit(
+                told(),
+                "a channel has skipped more batches than there were",
+            ));
+        }
+        // Without the counter they mean nothing.
+        let counted = naming.name(layer.norm, &place.prefix, Field::NumBatchesTracked);
+        let skipped = counted.map(|_| skipped::entry(batches));
+        let skipped_key = skipped::key(&place.prefix);
         let (key, entry) = (settings::key(&place.prefix), settings::entry(layer));
         for name in places.all_names(&place, layer.norm) {
             self.tensors.remove(&name);
         }
         self.tensors.extend(tensors);
         self.metadata.insert(key, entry);
+        match skipped.filter(|entry| !entry.is_empty()) {
+            Some(entry) => self.metadata.insert(skipped_key, entry),
+            None => self.metadata.remove(&skipped_key),
+        };
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Layers on a device, through files.
 
 use crate::common::{gpu, noise};
-use wgpu_norm::batch_norm::State;
+use wgpu_norm::batch_norm::{NonFinite, State};
 use wgpu_norm::state::{LoadOptions, StateFile, Stateful, StoredTensor};
 use wgpu_norm::{
     BatchNorm, BatchNormConfig, Error, Gpu, GroupNormConfig, InstanceNormConfig, LayerNormConfig,
@@ -154,6 +154,40 @@ fn training_goes_on_from_a_file_bit_for_bit() {
         let [a, b] = [&whole, &resumed].map(|bn| bn.eval(&x).unwrap().read().unwrap());
         assert_eq!(a, b);
     }
+}
+
+/// A channel that has skipped a batch weighs the next one by the batches that it has not skipped.
+#[test]
+fn channels_that_skipped_batches_go_on_bit_for_bit() {
+    let gpu = gpu();
+    let config = BatchNormConfig::new(4)
+        .momentum(None)
+        .non_finite(NonFinite::Skip);
+    let step = |bn: &mut BatchNorm, seed: u64, poison: bool| {
+        let mut values = noise(seed, 36);
+        if poison {
+            values[2] = f32::NAN;
+        }
+        let x = gpu.tensor(Shape::nc(9, 4), &values).unwrap();
+        bn.train(&x).map(drop).unwrap();
+    };
+    let mut whole = config.build(&gpu).unwrap();
+    for (seed, poison) in [(0, false), (1, true), (2, true)] {
+        step(&mut whole, seed, poison);
+    }
+    let mut file = StateFile::new();
+    file.save("bn", &whole).unwrap();
+    let mut resumed = config.build(&gpu).unwrap();
+    through_bytes(&file)
+        .load(&mut [("bn", &mut resumed)], &STRICT)
+        .unwrap();
+    for bn in [&mut whole, &mut resumed] {
+        step(bn, 3, false);
+    }
+    let [whole, resumed] = [&whole, &resumed].map(|bn| bn.state().unwrap());
+    assert_eq!(bits(&resumed), bits(&whole));
+    assert_eq!(resumed, whole);
+    assert_eq!(resumed.num_batches_skipped, Some(vec![0, 0, 2, 0]));
 }
 
 /// The last of several layers does not fit: none has changed.

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::{small_file, three_channels};
-use wgpu_norm::batch_norm::State;
+use wgpu_norm::batch_norm::{RunningVariance, State};
 use wgpu_norm::state::{
     Described, LoadOptions, Naming, StateFile, StoredTensor, safetensors::Dtype,
 };
@@ -382,7 +382,10 @@ fn settings_are_compared() {
     let config = BatchNormConfig::new(3).eps(1.1e-5).momentum(Some(0.017));
     let file = saved(&config, &state);
     let entry = &file.metadata()["wgpu-norm/layer/net.norm"];
-    assert_eq!(entry, "norm=batch eps=1.1e-5 num_features=3 momentum=0.017");
+    assert_eq!(
+        entry,
+        "norm=batch eps=1.1e-5 num_features=3 momentum=0.017 running_variance=unbiased"
+    );
     for (other, message) in [
         (
             config.eps(1e-3),
@@ -395,6 +398,10 @@ fn settings_are_compared() {
         (
             config.momentum(Some(0.1)),
             "net.norm: momentum is 0.017 in the file, but 0.1 here; ",
+        ),
+        (
+            config.running_variance(RunningVariance::Biased),
+            "net.norm: running_variance is unbiased in the file, but biased here; ",
         ),
     ] {
         let error = file.state("net.norm", &other, &STRICT).unwrap_err();
@@ -513,6 +520,38 @@ fn values_of_no_sound_layer_are_refused_or_repaired() {
         (Some(vec![0.0, 5.0]), None)
     );
     assert_eq!(report.repaired.len(), 1);
+}
+
+/// torch has no such value: it is in the metadata, and goes when there are none.
+#[test]
+fn batches_that_channels_skipped_come_back() {
+    let config = BatchNormConfig::new(3);
+    let mut state = three_channels();
+    state.num_batches_skipped = Some(vec![0, 12345, 2]);
+    let mut file = saved(&config, &state);
+    assert_eq!(file.metadata()["wgpu-norm/skipped/net.norm"], "1:12345 2:2");
+    assert_eq!(file.names().count(), 5);
+    assert_eq!(file.state("net.norm", &config, &STRICT).unwrap().0, state);
+    // Whoever drops the counter, or the metadata, drops them.
+    let mut without_counter = file.clone();
+    without_counter.remove("net.norm.num_batches_tracked");
+    let (read, _) = without_counter.state("net.norm", &config, &STRICT).unwrap();
+    let counters = (read.num_batches_tracked, read.num_batches_skipped);
+    assert_eq!(counters, (Some(0), None));
+    let refused = |skipped: Vec<u32>, config: &BatchNormConfig| {
+        let mut state = without(state.clone(), true, true, config.track_running_stats);
+        state.num_batches_skipped = Some(skipped);
+        let mut file = StateFile::new();
+        let error = file.insert_state("bn", config, &state, Naming::TORCH);
+        assert!(matches!(error, Err(StateError::Unfit { .. })), "{error:?}");
+    };
+    refused(vec![0, 12346, 0], &config);
+    refused(vec![1; 2], &config);
+    refused(vec![0; 3], &config.track_running_stats(false));
+    state.num_batches_skipped = None;
+    file.insert_state("net.norm", &config, &state, Naming::TORCH)
+        .unwrap();
+    assert!(!file.metadata().keys().any(|key| key.contains("skipped")));
 }
 
 /// A layer that has gone wrong can be saved, to be looked at.
