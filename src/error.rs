@@ -380,7 +380,7 @@ pub enum TensorError {
     /// A batch was not finite, and [`NonFinite::Error`](crate::batch_norm::NonFinite::Error) asks to be told.
     #[error(
         "running: {batches} batches were not finite in channel {channel} and have not moved it; look for what made \
-         them so, then load_state with num_batches_skipped zero"
+         them so, and read again for the state"
     )]
     NonFinite {
         /// The first channel with such a batch.
@@ -489,7 +489,7 @@ pub enum StateError {
         names: Vec<String>,
     },
     /// Several tensors of the file could be meant.
-    #[error("{wanted}: could be {}; give the whole name, or remove the others", candidates.join(" or "))]
+    #[error("{wanted}: could be {}; give the whole name, or remove the others from the file", candidates.join(" or "))]
     Ambiguous {
         /// What was looked for.
         wanted: String,

@@ -121,9 +121,14 @@ fn excess(row: &Row) -> Vec<String> {
     budget("bytes of scratch", row.scratch == 0.0, row.scratch);
     // An instruction cache holds 32 KB, and code beyond it is fetched again by every subgroup.
     budget("bytes of code", row.code <= 32.0 * 1024.0, row.code);
-    // A second subgroup works while one waits for memory. GCN has room for ten of 64 lanes, RDNA for as many lanes in
-    // twenty or thirty-two of 32; resident kernels of the largest units fill half the registers of a GCN lane.
-    budget("subgroups a SIMD unit", row.waves >= 1.0, row.waves);
+    // A second subgroup works while one waits for memory. Where units are held in registers, one subgroup of GCN may fill
+    // a SIMD unit: it has all its loads under way at once.
+    let needed = if row.kernel.ends_with("_resident") {
+        1.0
+    } else {
+        2.0
+    };
+    budget("subgroups a SIMD unit", row.waves >= needed, row.waves);
     // Loads take hundreds of cycles: one at a time would leave memory idle.
     if let Some(in_flight) = row.in_flight {
         budget("loads in flight", in_flight >= 2.0, in_flight);
@@ -145,11 +150,10 @@ fn kernels_keep_their_budgets_on_four_families() {
     if asked().is_some() {
         return;
     }
-    let kernels: std::collections::BTreeSet<_> = works()
-        .iter()
-        .flat_map(|work| work.launches.iter().map(|launch| launch.entry_point))
-        .collect();
-    assert_eq!(kernels.len(), 12, "{kernels:?}");
+    if std::env::var_os("WGPU_NORM_NO_RADV").is_some() {
+        println!("not checked: WGPU_NORM_NO_RADV says that there is no driver to ask");
+        return;
+    }
     let mut all = Vec::new();
     for family in FAMILIES {
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -164,6 +168,11 @@ fn kernels_keep_their_budgets_on_four_families() {
             "{family}: only {} kernels",
             rows.len()
         );
+        let names = rows
+            .iter()
+            .filter_map(|row| row.kernel.split('.').next_back());
+        let kernels: std::collections::BTreeSet<_> = names.collect();
+        assert_eq!(kernels.len(), 12, "{kernels:?}");
         all.extend(rows);
     }
     let (spoiled, sound): (Vec<_>, Vec<_>) = all.iter().partition(|row| row.problem == SPOILED);
@@ -183,7 +192,7 @@ fn each_budget_can_be_exceeded() {
     for (column, value, what) in [
         (4, "3", "registers spilled 3"),
         (5, "64", "bytes of scratch 64"),
-        (7, "0", "subgroups"),
+        (7, "1", "subgroups"),
         (8, "40000", "bytes of code 40000"),
         (12, "1", "loads in flight 1"),
     ] {

@@ -28,13 +28,13 @@ fn each_part_is_frozen_by_itself() {
     let mut bn = trained(&gpu, BatchNormConfig::new(4));
     let shape = Shape::nhwc(2, 3, 3, 4);
     let [x, dy] = [1, 2].map(|seed| gpu.tensor(shape, &noise(seed, 72)).unwrap());
-    assert_eq!(bn.freezes(), Freeze::default());
+    assert_eq!(bn.frozen_parts(), Freeze::default());
     for (statistics, parameters) in [(false, false), (false, true), (true, false), (true, true)] {
         let freeze = Freeze::default()
             .statistics(statistics)
             .parameters(parameters);
         bn.freeze(freeze).unwrap();
-        assert_eq!(bn.freezes(), freeze);
+        assert_eq!(bn.frozen_parts(), freeze);
         let before = bn.state().unwrap();
         let evaluated = bn.eval(&x).unwrap().read().unwrap();
         let (y, saved) = bn.train(&x).unwrap();
@@ -65,7 +65,7 @@ fn each_part_is_frozen_by_itself() {
     let mut untracked = trained(&gpu, untracked);
     let error = untracked.freeze(Freeze::ALL).unwrap_err();
     assert_eq!(error, Error::Plan(PlanError::NoRunningStatistics));
-    assert_eq!(untracked.freezes(), Freeze::default());
+    assert_eq!(untracked.frozen_parts(), Freeze::default());
 }
 
 #[test]

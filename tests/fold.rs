@@ -429,7 +429,6 @@ fn a_norm_that_cannot_be_folded_is_refused() {
     refused(&config, &|s| s.weight = Some(vec![f32::MAX; 4]), "weight[");
 }
 
-/// What the layers of this crate make of such channels in evaluation.
 #[test]
 fn a_channel_without_a_factor_becomes_its_bias_and_stays_folded() {
     let layer = [1.0, 2.0, 3.0];

@@ -202,6 +202,37 @@ fn what_is_not_finite_moves_only_what_the_policy_says() {
                 batches: 1,
             };
             assert_eq!(error, Error::Tensor(told));
+            // It is told once.
+            let state = tells.state().unwrap();
+            assert_eq!(state.num_batches_skipped, Some(vec![0, 1, 0, 1, 0]));
+            tells.load_state(&state).unwrap();
+            assert_eq!(tells.state().unwrap(), state);
+            tells.train(&x).map(drop).unwrap();
+            let told = TensorError::NonFinite {
+                channel: 1,
+                batches: 2,
+            };
+            assert_eq!(tells.state().unwrap_err(), Error::Tensor(told));
+
+            // The pieces, and statistics without gradients, do the same.
+            let mut updated = layer(NonFinite::Skip);
+            updated.update_running_stats(&x).unwrap();
+            let mut moments = updated.state().unwrap();
+            assert_eq!(moments.num_batches_skipped, Some(vec![0, 1, 0, 1, 0]));
+            assert_eq!(moments.running_mean.take().unwrap()[1], 0.0);
+            let mut precise = updated.precise_statistics().unwrap();
+            precise.add(&x).unwrap();
+            precise.add(&plain).unwrap();
+            let state = precise.finish().unwrap();
+            assert_eq!(state.num_batches_tracked, Some(2));
+            assert_eq!(state.num_batches_skipped, Some(vec![0, 1, 0, 1, 0]));
+            assert!(
+                state
+                    .running_mean
+                    .unwrap()
+                    .iter()
+                    .all(|mean| mean.is_finite())
+            );
         }
     }
 }

@@ -81,7 +81,7 @@ fn an_update_moves_the_statistics_as_training_does() {
     assert_eq!(error, Error::Plan(PlanError::NoRunningStatistics));
     // A single value moves nothing, by the policy an error or not.
     let one = gpu.tensor(Shape::nc(1, 6), &noise(1, 6)).unwrap();
-    for policy in [SingleValue::Error, SingleValue::Skip] {
+    for policy in [SingleValue::Error, SingleValue::Skip, SingleValue::Running] {
         let mut bn = BatchNormConfig::new(6)
             .single_value(policy)
             .build(&gpu)
@@ -280,11 +280,21 @@ fn averages_of_states_keep_the_newest_counter() {
         assert_eq!(average.state(), averaged);
     }
     // Steps of a share that f32 would round away add up.
-    let mut average = StateAverage::new(0.999_999_9, &state(1.0, 0));
+    let mut average = StateAverage::new(0.999_9, &state(1.0, 0));
     for _ in 0..1000 {
         average.add(&state(1.000_001, 0)).unwrap();
     }
-    let moved = StateAverage::new(f32::NAN, &state(1.0, 0)).add(&state(2.0, 0));
-    assert_eq!(moved, Ok(()));
-    assert!(average.state().weight.unwrap()[0] > 0.999_999);
+    let weight = average.state().weight.unwrap()[0];
+    assert!(weight > 1.0, "{weight}");
+    // No share at all, the old value or the new one: not even infinity times nothing.
+    for (decay, kept) in [(f32::NAN, 1.0), (2.0, 1.0), (0.0, 2.0), (-1.0, 2.0)] {
+        let mut first = state(1.0, 0);
+        first.running_var = Some(vec![f32::INFINITY]);
+        let mut average = StateAverage::new(decay, &first);
+        average.add(&state(2.0, 0)).unwrap();
+        let averaged = average.state();
+        assert_eq!(averaged.weight, Some(vec![kept]), "{decay}");
+        let var = if kept == 1.0 { f32::INFINITY } else { 4.0 };
+        assert_eq!(averaged.running_var, Some(vec![var]), "{decay}");
+    }
 }

@@ -8,8 +8,8 @@ use crate::norm::layer::check_values;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AveragedStatistics {
-    /// Averages them as the parameters (timm's `ModelEma`, torch's `AveragedModel(use_buffers=True)`). Averages of variances
-    /// are variances, but of no network's data.
+    /// Averages them as the parameters (timm's `ModelEma`, torch's `AveragedModel(use_buffers=True)`). They are then neither
+    /// those of the averaged weights nor of any others, but near both.
     #[default]
     Average,
     /// Takes those of the newest state (torch's `AveragedModel`): a guess at those of the averaged weights, to be replaced by
@@ -52,15 +52,17 @@ fn rows(state: &State) -> [(&'static str, &Option<Vec<f32>>); 4] {
 
 impl StateAverage {
     /// An average that begins with a state. `decay` is the share that the average keeps at each step, from 0 to 1; what is
-    /// outside is taken for the nearer of them.
+    /// outside is taken for the nearer of them, and NaN for 1.
     pub fn new(decay: f32, state: &State) -> Self {
         let widen = |row: &Option<Vec<f32>>| -> Option<Vec<f64>> {
             row.as_ref()
                 .map(|row| row.iter().map(|&v| v.into()).collect())
         };
         Self {
-            // Also for NaN.
-            decay: f64::from(decay).clamp(0.0, 1.0),
+            decay: match decay.is_nan() {
+                true => 1.0,
+                false => f64::from(decay).clamp(0.0, 1.0),
+            },
             statistics: AveragedStatistics::default(),
             values: rows(state).map(|(_, row)| widen(row)),
             newest: state.clone(),
@@ -89,7 +91,12 @@ impl StateAverage {
         for ((_, new), old) in rows(state).into_iter().zip(&mut self.values) {
             let pairs = old.iter_mut().flatten().zip(new.iter().flatten());
             for (old, &new) in pairs {
-                *old = self.decay * *old + (1.0 - self.decay) * f64::from(new);
+                // Zero times infinity is no number.
+                *old = match self.decay {
+                    0.0 => new.into(),
+                    1.0 => *old,
+                    decay => decay * *old + (1.0 - decay) * f64::from(new),
+                };
             }
         }
         self.newest = state.clone();

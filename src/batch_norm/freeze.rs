@@ -1,9 +1,9 @@
-//! What of a layer stays as it is.
+//! The parts of a layer that stay as they are.
 
 use crate::norm::options::setters;
 
-/// What of a layer training leaves as it is, for fine-tuning. Parameters frozen while the statistics move is the common mistake:
-/// the network then drifts away from what its weights were trained with.
+/// Which parts of a layer training does not change, for fine-tuning. Frozen parameters with statistics that move are a common
+/// mistake: the network's outputs then shift away from what its other weights were trained with.
 ///
 /// ```no_run
 /// # fn f(bn: &mut wgpu_norm::BatchNorm) -> Result<(), wgpu_norm::Error> {

@@ -1,6 +1,7 @@
 //! The layer: parameters, running statistics, and one method for each mode.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 
 use super::config::BatchNormConfig;
 use super::freeze::Freeze;
@@ -43,6 +44,8 @@ pub struct BatchNorm {
     running: Option<wgpu::Buffer>,
     tunings: HashMap<Problem, LayerTuning>,
     freeze: Freeze,
+    /// The skipped batches that an error has told of.
+    pub(super) skipped_told: AtomicU64,
 }
 
 /// The tuning of each pass of a layer over one kind of tensor.
@@ -79,6 +82,7 @@ impl BatchNormConfig {
             running: uploaded(gpu, "running", bytemuck::cast_slice(&running))?,
             tunings: HashMap::new(),
             freeze: Freeze::default(),
+            skipped_told: AtomicU64::new(0),
         })
     }
 }
@@ -174,7 +178,7 @@ impl BatchNorm {
             .unwrap_or_default()
     }
 
-    /// Sets what training leaves as it is. Evaluation is the same.
+    /// Sets which parts of the layer training does not change. Evaluation is the same.
     ///
     /// # Errors
     /// [`PlanError::NoRunningStatistics`] for statistics that the layer does not keep.
@@ -186,8 +190,8 @@ impl BatchNorm {
         Ok(())
     }
 
-    /// What training leaves as it is.
-    pub fn freezes(&self) -> Freeze {
+    /// The parts of the layer that training does not change.
+    pub fn frozen_parts(&self) -> Freeze {
         self.freeze
     }
 

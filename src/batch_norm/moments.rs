@@ -3,13 +3,14 @@
 
 use super::layer::BatchNorm;
 use super::pieces::{FinalizeBuffers, FinalizePlan, StatsBuffers, StatsPlan};
+use super::policy::{RunningVariance, SingleValue};
 use crate::error::{Error, PlanError};
 use crate::gpu::{Step, Tensor};
 use crate::norm::layer::check_device;
 use crate::reference::Moments;
 
-/// How far the statistics of a batch are from the running ones, channel by channel. The layer's evaluation takes the batch for
-/// one of the data that it was trained on; where they differ, it was trained on other data.
+/// How far the statistics of a batch are from the running ones, channel by channel. Evaluation normalizes by the running
+/// statistics, so a channel that has drifted is not normalized.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Drift {
@@ -51,7 +52,7 @@ impl BatchNorm {
     }
 
     /// Moves the running statistics by a batch, as [`train`](Self::train) does, and computes nothing else: for data that shift
-    /// after training. Does not wait.
+    /// after training. It moves frozen statistics, too. Does not wait.
     ///
     /// # Errors
     /// As [`train`](Self::train), and [`PlanError::NoRunningStatistics`].
@@ -59,6 +60,11 @@ impl BatchNorm {
         let running = self
             .running_buffer()
             .ok_or(PlanError::NoRunningStatistics)?;
+        let single = x.shape().values_per_channel() == Some(1);
+        if single && self.config().single_value == SingleValue::Running {
+            check_device(self.gpu(), "x", x)?;
+            return Ok(());
+        }
         self.config().check_batch_statistics(x.shape())?;
         let moments = self.new_moments()?;
         let stats = self.stats_step(x, &moments)?;
@@ -85,7 +91,7 @@ impl BatchNorm {
             return Err(PlanError::TooFewValues { shape: x.shape() }.into());
         }
         let batch = self.moments(x)?;
-        let state = self.state()?;
+        let state = self.read_state()?;
         let rows = [state.running_mean, state.running_var].map(Option::unwrap_or_default);
         let running = rows[0].iter().zip(&rows[1]);
         let eps = f64::from(self.config().eps);
@@ -105,8 +111,8 @@ impl BatchNorm {
     /// The variance that goes into the running one.
     pub(super) fn running_variance_of(&self, moments: &Moments) -> f64 {
         match self.config().running_variance {
-            super::RunningVariance::Unbiased => moments.m2 / (moments.count - 1.0),
-            super::RunningVariance::Biased => moments.var(),
+            RunningVariance::Unbiased => moments.m2 / (moments.count - 1.0),
+            RunningVariance::Biased => moments.var(),
         }
     }
 

@@ -85,8 +85,8 @@ pub enum NonFinite {
     Propagate,
     /// It moves nothing, and is counted in [`num_batches_skipped`](super::State::num_batches_skipped). Other channels move.
     Skip,
-    /// As `Skip`, and [`state`](super::BatchNorm::state) returns [`TensorError::NonFinite`](crate::TensorError::NonFinite)
-    /// from then on.
+    /// As `Skip`, and the next [`state`](super::BatchNorm::state) returns
+    /// [`TensorError::NonFinite`](crate::TensorError::NonFinite), once.
     Error,
 }
 

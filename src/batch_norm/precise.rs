@@ -2,18 +2,20 @@
 
 use super::layer::BatchNorm;
 use super::pieces::{ApplyBuffers, ApplyPlan, FinalizeBuffers, FinalizePlan};
-use super::policy::{RunningVariance, SingleValue};
+use super::policy::{NonFinite, RunningVariance, SingleValue};
 use super::state::State;
 use crate::error::{Error, PlanError};
 use crate::gpu::Tensor;
 use crate::norm::layer::{Input, like};
 use crate::reference::Moments;
+use crate::shape::Shape;
 
 /// The most batches whose moments wait on the device to be read.
 const PENDING: usize = 64;
 
 /// Collects the statistics of a layer's inputs over a data set: the mean and the variance of all values, whatever batches they
-/// come in. The moving average that training leaves is one of the last batches, which the weights of then have made.
+/// come in. The moving average that training leaves is over the last batches alone, and over inputs that earlier weights have
+/// made.
 ///
 /// The moments of each batch are computed on the device, and combined on the host in f64. (An average of the batches'
 /// variances, as a cumulative momentum gives, leaves out how far their means are apart.)
@@ -35,6 +37,8 @@ pub struct PreciseStatistics<'a> {
     pending: Vec<wgpu::Buffer>,
     total: Vec<Moments>,
     batches: u64,
+    /// Batches that were not finite in each channel, and are left out of it under a policy that says so.
+    skipped: Vec<u32>,
 }
 
 impl BatchNorm {
@@ -51,6 +55,7 @@ impl BatchNorm {
             pending: Vec::new(),
             total: vec![Moments::IDENTITY; self.config().num_features],
             batches: 0,
+            skipped: vec![0; self.config().num_features],
         })
     }
 }
@@ -60,18 +65,19 @@ impl PreciseStatistics<'_> {
     /// batch.
     ///
     /// # Errors
-    /// As [`BatchNorm::train`]. The batch is not added then.
+    /// As [`BatchNorm::train`], and [`PlanError::TooFewValues`] for one value a channel if the layer's policy is not to
+    /// normalize by it. The batch is not added then.
     pub fn forward<'a>(&mut self, input: impl Into<Input<'a>>) -> Result<Tensor, Error> {
         let input = input.into();
         let (gpu, x) = (self.layer.gpu(), input.x);
-        // Its running statistics stay, whatever the batch is like.
+        self.layer.config().check_batch_statistics(x.shape())?;
+        // The layer's running statistics stay, whatever the batch is like.
         let config = self
             .layer
             .config()
             .track_running_stats(false)
             .single_value(SingleValue::Update);
         input.check(gpu, config.epilogue)?;
-        config.check_batch_statistics(x.shape())?;
         let moments = self.layer.new_moments()?;
         let stats = self.layer.stats_step(x, &moments)?;
         let plan = FinalizePlan::new(gpu.kernels(), &config, 1)?;
@@ -108,10 +114,14 @@ impl PreciseStatistics<'_> {
 
     fn push(&mut self, moments: wgpu::Buffer) -> Result<(), Error> {
         self.pending.push(moments);
-        if self.pending.len() >= PENDING {
-            self.combine()?;
+        if self.pending.len() < PENDING {
+            return Ok(());
         }
-        Ok(())
+        let combined = self.combine();
+        if combined.is_err() {
+            self.pending.pop();
+        }
+        combined
     }
 
     /// Combines what waits on the device with the total, in the order of the batches.
@@ -121,8 +131,13 @@ impl PreciseStatistics<'_> {
         for batch in batches {
             // An empty batch is none.
             self.batches += u64::from(batch.iter().any(|moments| moments.count > 0.0));
-            for (total, moments) in self.total.iter_mut().zip(batch) {
-                *total = total.combine(moments);
+            let skips = self.layer.config().non_finite != NonFinite::Propagate;
+            let channels = self.total.iter_mut().zip(&mut self.skipped);
+            for ((total, skipped), moments) in channels.zip(batch) {
+                match skips && !(moments.mean.is_finite() && moments.m2.is_finite()) {
+                    true => *skipped += 1,
+                    false => *total = total.combine(moments),
+                }
             }
         }
         Ok(())
@@ -138,29 +153,36 @@ impl PreciseStatistics<'_> {
     }
 
     /// The layer's state with the statistics of all batches in place of the running ones, and their number in place of the
-    /// counter: for [`BatchNorm::load_state`], which refuses statistics that are not finite. The layer's own state if no batch
-    /// was added. Waits.
+    /// counter: for [`BatchNorm::load_state`], which refuses NaN. Batches that are not finite in a channel are left out of it
+    /// under a [`NonFinite`] other than `Propagate`, and counted. The layer's own state if no batch was added. Waits.
     ///
     /// # Errors
     /// [`GpuError`](crate::GpuError), and [`PlanError::TooFewValues`] for a single value, of which there is no unbiased
     /// variance.
     pub fn finish(mut self) -> Result<State, Error> {
         self.combine()?;
-        let mut state = self.layer.state()?;
+        let mut state = self.layer.read_state()?;
         if self.batches == 0 {
             return Ok(state);
         }
         let unbiased = self.layer.config().running_variance == RunningVariance::Unbiased;
-        if unbiased && self.total.iter().any(|moments| moments.count < 2.0) {
-            let shape = crate::shape::Shape::nc(1, self.total.len());
+        if unbiased && self.total.iter().any(|moments| moments.count == 1.0) {
+            let shape = Shape::nc(1, self.total.len());
             return Err(PlanError::TooFewValues { shape }.into());
         }
-        let means = self.total.iter().map(|moments| moments.mean as f32);
-        let variance = |moments| self.layer.running_variance_of(moments) as f32;
-        state.running_mean = Some(means.collect());
-        state.running_var = Some(self.total.iter().map(variance).collect());
+        let rows = state.running_mean.iter_mut().flatten();
+        let rows = rows.zip(state.running_var.iter_mut().flatten());
+        // A channel of which no batch was finite keeps what it has.
+        let moments = rows
+            .zip(&self.total)
+            .filter(|(_, moments)| moments.count > 0.0);
+        for ((mean, var), moments) in moments {
+            *mean = moments.mean as f32;
+            *var = self.layer.running_variance_of(moments) as f32;
+        }
         state.num_batches_tracked = Some(self.batches);
-        state.num_batches_skipped = None;
+        let any = self.skipped.iter().any(|&batches| batches > 0);
+        state.num_batches_skipped = any.then_some(self.skipped);
         Ok(state)
     }
 }

@@ -1,5 +1,8 @@
 //! The layer's state on the host.
 
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
 use super::layer::BatchNorm;
 use super::policy::NonFinite;
 use crate::error::{Error, TensorError};
@@ -28,11 +31,36 @@ impl BatchNorm {
     /// Reads parameters and running statistics. Waits once, for all work submitted so far.
     ///
     /// # Errors
-    /// [`GpuError`](crate::GpuError) if the device fails. [`TensorError::NonFinite`] if a batch was not finite and
-    /// [`BatchNormConfig::non_finite`](super::BatchNormConfig::non_finite) is `Error`.
+    /// [`GpuError`](crate::GpuError) if the device fails. [`TensorError::NonFinite`] if there were batches that were not finite
+    /// since the last such error, and [`BatchNormConfig::non_finite`](super::BatchNormConfig::non_finite) is `Error`: the next
+    /// call returns the state.
     pub fn state(&self) -> Result<State, Error> {
+        let state = self.read_state()?;
+        self.tell_of_skipped(&state)?;
+        Ok(state)
+    }
+
+    /// The state, whatever the policy says of it.
+    pub(crate) fn read_state(&self) -> Result<State, Error> {
         let ranges = self.state_ranges();
-        self.state_of(self.gpu().read_many(&ranges)?)
+        Ok(self.state_of(self.gpu().read_many(&ranges)?))
+    }
+
+    /// Returns an error if channels have skipped batches of which none has told.
+    fn tell_of_skipped(&self, state: &State) -> Result<(), TensorError> {
+        let skipped = state.num_batches_skipped.iter().flatten();
+        let total = skipped.clone().copied().map(u64::from).sum();
+        let known = self.skipped_told.swap(total, Ordering::Relaxed);
+        let first = skipped
+            .copied()
+            .enumerate()
+            .find(|(_, batches)| *batches > 0);
+        match (first, self.config().non_finite) {
+            (Some((channel, batches)), NonFinite::Error) if total > known => {
+                Err(TensorError::NonFinite { channel, batches })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// [`state`](Self::state) as a future.
@@ -41,10 +69,12 @@ impl BatchNorm {
     /// As [`state`](Self::state).
     pub async fn state_async(&self) -> Result<State, Error> {
         let ranges = self.state_ranges();
-        self.state_of(self.gpu().read_many_async(&ranges).await?)
+        let state = self.state_of(self.gpu().read_many_async(&ranges).await?);
+        self.tell_of_skipped(&state)?;
+        Ok(state)
     }
 
-    fn state_ranges(&self) -> Vec<(&wgpu::Buffer, std::ops::Range<u64>)> {
+    fn state_ranges(&self) -> Vec<(&wgpu::Buffer, Range<u64>)> {
         let affine = self.config().affine_rows();
         let rows = [affine.weight, affine.bias].into_iter().flatten();
         let affine = self.affine_buffer().into_iter();
@@ -62,7 +92,7 @@ impl BatchNorm {
     }
 
     /// The state in words, row by row as `state_ranges` lists them.
-    fn state_of(&self, rows: Vec<Vec<u32>>) -> Result<State, Error> {
+    fn state_of(&self, rows: Vec<Vec<u32>>) -> State {
         let mut rows = rows.into_iter();
         let config = *self.config();
         let mut row = |present: bool| {
@@ -79,15 +109,13 @@ impl BatchNorm {
         };
         if let Some((moved, skipped)) = rows.next().zip(rows.next()) {
             let first = |row: &[u32]| row.first().map_or(0, |&n| u64::from(n));
-            state.num_batches_tracked = Some(first(&moved) + first(&skipped));
-            let any = skipped.iter().position(|&batches| batches > 0);
-            if let (Some(channel), NonFinite::Error) = (any, config.non_finite) {
-                let batches = skipped[channel];
-                return Err(TensorError::NonFinite { channel, batches }.into());
-            }
-            state.num_batches_skipped = any.map(|_| skipped);
+            // Counters stay at their largest value.
+            let batches = (first(&moved) + first(&skipped)).min(u32::MAX.into());
+            state.num_batches_tracked = Some(batches);
+            let any = skipped.iter().any(|&batches| batches > 0);
+            state.num_batches_skipped = any.then_some(skipped);
         }
-        Ok(state)
+        state
     }
 
     /// Replaces parameters and running statistics: all of them, or on error none.
@@ -98,18 +126,16 @@ impl BatchNorm {
     /// [`GpuError::DeviceLost`](crate::GpuError::DeviceLost).
     pub fn load_state(&mut self, state: &State) -> Result<(), Error> {
         let config = *self.config();
-        let (channels, track) = (config.num_features, config.track_running_stats);
-        let check = |field, value: &Option<Vec<f32>>, wanted: bool| {
-            check_values(
-                field,
-                value.as_ref().map(Vec::len),
-                wanted.then_some(channels),
-            )
-        };
-        check("weight", &state.weight, config.weight)?;
-        check("bias", &state.bias, config.bias)?;
-        check("running_mean", &state.running_mean, track)?;
-        check("running_var", &state.running_var, track)?;
+        let track = config.track_running_stats;
+        for (field, row, wanted) in [
+            ("weight", &state.weight, config.weight),
+            ("bias", &state.bias, config.bias),
+            ("running_mean", &state.running_mean, track),
+            ("running_var", &state.running_var, track),
+        ] {
+            let expected = wanted.then_some(config.num_features);
+            check_values(field, row.as_ref().map(Vec::len), expected)?;
+        }
         check_statistics(
             "running_mean",
             &state.running_mean,
@@ -117,25 +143,51 @@ impl BatchNorm {
             |v| v.is_finite(),
         )?;
         check_statistics("running_var", &state.running_var, "0 or more", |v| v >= 0.0)?;
-        let counted = state.num_batches_tracked.map(|_| channels);
-        check_values("num_batches_tracked", counted, track.then_some(channels))?;
-        let counters = state.counters(channels, track)?;
-        let bits = |rows: [&Option<Vec<f32>>; 2]| -> Vec<u32> {
-            let values = rows.into_iter().flatten().flatten();
-            values.map(|value| value.to_bits()).collect()
+        let given = state.num_batches_tracked.map(|_| 1);
+        check_values("num_batches_tracked", given, track.then_some(1))?;
+        self.write_rows(state)
+    }
+
+    /// Writes the rows that a state has, of those that the layer has. Their values are taken as they are.
+    pub(crate) fn write_rows(&mut self, state: &State) -> Result<(), Error> {
+        let config = *self.config();
+        let counters = match state.num_batches_tracked {
+            Some(_) => Some(state.counters(config.num_features, config.track_running_stats)?),
+            None => None,
         };
-        if let Some(affine) = self.affine_buffer() {
-            let rows = bits([&state.weight, &state.bias]);
-            self.gpu()
-                .write("affine", affine, 0, bytemuck::cast_slice(&rows))?;
+        let affine = config.affine_rows();
+        for (row, values) in [(affine.weight, &state.weight), (affine.bias, &state.bias)] {
+            self.write_row("affine", self.affine_buffer(), row, values.as_deref())?;
         }
-        if let Some(running) = self.running_buffer() {
-            let mut rows = bits([&state.running_mean, &state.running_var]);
-            rows.extend(counters);
-            self.gpu()
-                .write("running", running, 0, bytemuck::cast_slice(&rows))?;
+        if let Some(rows) = config.running_rows() {
+            let running = self.running_buffer();
+            let values = [&state.running_mean, &state.running_var];
+            for (row, values) in [rows.mean, rows.var].into_iter().zip(values) {
+                self.write_row("running", running, Some(row), values.as_deref())?;
+            }
+            let both = rows.num_batches_tracked.start..rows.num_batches_skipped.end;
+            self.write_row("running", running, Some(both), counters.as_deref())?;
         }
+        let skipped = state.num_batches_skipped.iter().flatten();
+        let told = skipped.copied().map(u64::from).sum();
+        self.skipped_told.store(told, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn write_row<T: bytemuck::NoUninit>(
+        &self,
+        field: &'static str,
+        buffer: Option<&wgpu::Buffer>,
+        row: Option<Range<u64>>,
+        values: Option<&[T]>,
+    ) -> Result<(), Error> {
+        match (buffer, row, values) {
+            (Some(buffer), Some(row), Some(values)) => {
+                let bytes = bytemuck::cast_slice(values);
+                self.gpu().write(field, buffer, row.start, bytes)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sets the running statistics back to those of a new layer.

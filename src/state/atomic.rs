@@ -48,8 +48,9 @@ pub fn replace(
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // As any new file has: what the process's mask leaves of it.
-        options.permissions(fs::Permissions::from_mode(0o666));
+        // Those of the old file from the beginning, or as any new file has: what the process's mask leaves of them.
+        let new = fs::Permissions::from_mode(0o666);
+        options.permissions(old.as_ref().map_or(new, fs::Metadata::permissions));
     }
     let temporary = options.tempfile_in(folder)?;
     let mut writer = BufWriter::with_capacity(1 << 16, temporary.as_file());

@@ -93,11 +93,13 @@ impl StateFile {
     /// Writes the file, or replaces it: at every moment, the file of this name is whole, the old one or the new one. It has
     /// reached the disk when this returns.
     ///
-    /// Permissions stay, and symbolic links are followed. A process that is killed while it writes leaves a file
+    /// Files of more than [`MAX_BYTES`](Self::MAX_BYTES) need [`read_at_most`](Self::read_at_most). Permissions stay, and
+    /// symbolic links are followed. A process that is killed while it writes leaves a file
     /// `.<name>.<letters>.tmp` beside it, which may be removed. Of two processes that write at once, the last one counts.
     ///
     /// # Errors
-    /// [`StateError::Io`] if the folder or the file cannot be written, or the disk is full; the old file is as it was then.
+    /// [`StateError::Io`] if the folder or the file cannot be written, or the disk is full; the old file is as it was then, or,
+    /// if only the folder could not be synchronized, replaced.
     /// [`StateError::TooLarge`] as in [`to_bytes`](Self::to_bytes).
     pub fn write(&self, path: impl AsRef<Path>) -> Result<(), StateError> {
         let (path, header) = (path.as_ref(), self.header()?);
@@ -162,17 +164,17 @@ impl StateFile {
         &self.metadata
     }
 
-    /// Adds a text, or replaces the one of this key; `None` takes it out.
+    /// Adds a text, or replaces the one of this key; `None` takes it out, as that of a layer whose tensors were removed.
     ///
     /// # Errors
-    /// [`StateError::Name`] for a key that begins with `wgpu-norm/`.
+    /// [`StateError::Name`] for a text under a key that begins with `wgpu-norm/`.
     pub fn set_metadata(
         &mut self,
         key: impl Into<String>,
         value: Option<String>,
     ) -> Result<(), StateError> {
         let key = key.into();
-        if key.starts_with(checksum::OURS) {
+        if value.is_some() && key.starts_with(checksum::OURS) {
             return Err(StateError::Name {
                 name: key,
                 problem: "keys that begin with \"wgpu-norm/\" are the crate's; use another one",
@@ -230,9 +232,8 @@ fn parse(
     let length = read(header::LENGTH_BYTES)?;
     let length = u64::from_le_bytes(length.try_into().unwrap_or_default());
     if length > header::MAX_BYTES {
-        return Err(StateError::TooLarge {
-            got: length,
-            limit: header::MAX_BYTES,
+        return Err(StateError::Header {
+            problem: format!("its length would be {length} bytes, so this is no safetensors file"),
         });
     }
     let data_begin = header::LENGTH_BYTES + length;

@@ -3,7 +3,7 @@
 use super::file::StateFile;
 use super::load::{LoadOptions, LoadReport, Loader};
 use super::naming::Naming;
-use super::norms::{Described, Description, Field};
+use super::norms::{Described, Description};
 use crate::batch_norm::{BatchNorm, State};
 use crate::error::Error;
 use crate::norm::sample::{Layer, SampleNorm};
@@ -17,6 +17,7 @@ impl<T: OnDevice> Stateful for T {}
 pub trait OnDevice {
     fn layer(&self) -> Description;
     fn read(&self) -> Result<State, Error>;
+    /// Writes what the state has, which has been checked.
     fn replace(&mut self, state: &State) -> Result<(), Error>;
 }
 
@@ -30,7 +31,7 @@ impl OnDevice for BatchNorm {
     }
 
     fn replace(&mut self, state: &State) -> Result<(), Error> {
-        self.load_state(state)
+        self.write_rows(state)
     }
 }
 
@@ -87,7 +88,7 @@ impl StateFile {
     /// is written; only a device that fails in that moment can leave some layers loaded and others not.
     ///
     /// # Errors
-    /// [`StateError`](crate::StateError) for values that are missing, do not fit a layer, or are none that a sound layer has;
+    /// [`StateError`](crate::StateError) for values that are missing, do not fit a layer, or are NaN, infinite or a negative variance;
     /// [`GpuError`](crate::GpuError).
     pub fn load(
         &self,
@@ -100,36 +101,9 @@ impl StateFile {
             states.push(loader.state(prefix, &layer.layer())?);
         }
         let report = loader.finish()?;
-        for ((_, layer), state) in layers.iter().zip(&mut states) {
-            complete(state, &**layer)?;
-        }
         for ((_, layer), state) in layers.iter_mut().zip(&states) {
             layer.replace(state)?;
         }
         Ok(report)
     }
-}
-
-/// Fills in what the file did not have by what the layer has.
-fn complete(state: &mut State, layer: &dyn Stateful) -> Result<(), Error> {
-    let description = layer.layer();
-    let mut is_missing = |field: Field| match field.row(state) {
-        Some(row) => row.is_none(),
-        None => state.num_batches_tracked.is_none(),
-    };
-    let mut fields = Field::ALL.iter().filter(|field| description.has(**field));
-    if !fields.any(|field| is_missing(*field)) {
-        return Ok(());
-    }
-    let mut own = layer.read()?;
-    for field in Field::ALL {
-        if let Some((row, own)) = field.row(state).zip(field.row(&mut own)) {
-            *row = row.take().or_else(|| own.take());
-        }
-    }
-    if state.num_batches_tracked.is_none() {
-        state.num_batches_tracked = own.num_batches_tracked;
-        state.num_batches_skipped = own.num_batches_skipped;
-    }
-    Ok(())
 }

@@ -17,7 +17,7 @@ pub struct LoadOptions {
     /// Whether each layer must find all of its values, none beside them, and its settings. If not, values that are missing
     /// stay as they are in the layer, others are left alone, and the [`LoadReport`] lists both. Default true.
     pub strict: bool,
-    /// Whether values that no sound layer has are replaced by those of a new layer: a weight that is not finite becomes 1 (0 with
+    /// Whether NaN, infinite values and negative variances are replaced by those of a new layer: a weight that is not finite becomes 1 (0 with
     /// `unit_offset`), a bias 0. A channel whose running mean is not finite, or whose running variance is not a finite
     /// number of at least 0, becomes mean 0 and variance 1. If not, such a value is an error. Default false.
     pub repair: bool,
@@ -104,7 +104,7 @@ impl StateFile {
     /// ```
     ///
     /// # Errors
-    /// [`StateError`] for values that are missing, do not fit the configuration, or are none that a sound layer has.
+    /// [`StateError`] for values that are missing, do not fit the configuration, or are NaN, infinite or a negative variance.
     pub fn state(
         &self,
         prefix: &str,
@@ -158,7 +158,10 @@ impl<'a> Loader<'a> {
                 let name = name.unwrap_or_else(|| format!("{field} of {prefix}"));
                 if field == Field::NumBatchesTracked && state.running_var.is_some() {
                     state.num_batches_tracked = Some(0);
-                    self.report.counters.push(name.clone());
+                    // A cumulative average cannot go on without it.
+                    if !layer.cumulative {
+                        self.report.counters.push(name.clone());
+                    }
                 }
                 self.report.missing.push(name);
                 continue;

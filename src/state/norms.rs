@@ -82,6 +82,8 @@ pub struct Description {
     pub weight: bool,
     pub bias: bool,
     pub running: bool,
+    /// Whether the next running statistics depend on how many batches there were.
+    pub cumulative: bool,
     /// Whether a row may have several extents in the file: torch's `normalized_shape`.
     pub many_extents: bool,
     /// A new layer's weight.
@@ -108,6 +110,7 @@ impl Description {
             weight,
             bias,
             running: false,
+            cumulative: false,
             many_extents: false,
             initial_weight: 1.0,
             settings: vec![("eps", exact(eps))],
@@ -129,10 +132,11 @@ impl Sealed for BatchNormConfig {
     fn description(&self) -> Description {
         let affine = [self.weight, self.bias];
         let description = Description::of(Norm::Batch, self.num_features, affine, self.eps);
-        let momentum = self.momentum.share();
-        let momentum = momentum.map_or("cumulative".to_owned(), exact);
+        let share = self.momentum.share();
+        let momentum = share.map_or("cumulative".to_owned(), exact);
         Description {
             running: self.track_running_stats,
+            cumulative: share.is_none(),
             ..description.with("num_features", self.num_features)
         }
         .with("momentum", momentum)

@@ -83,6 +83,10 @@ impl StateFile {
                     ));
                 }
                 (Some(tensor), true) => match name {
+                    Some(name) if tensors.iter().any(|(other, _)| *other == name) => {
+                        let problem = "the naming has its name for another value, too; use another";
+                        return Err(unfit(told, problem));
+                    }
                     Some(name) => tensors.push((name, tensor?)),
                     None if field == Field::NumBatchesTracked => {}
                     None => return Err(unfit(told, "the naming has no name for it; use another")),

@@ -39,7 +39,7 @@ pub fn differences(file: &StateFile, prefix: &str, layer: &Description) -> Vec<S
             "norm" => norm.as_str(),
             _ => own.map_or("unknown", |(_, own)| own.as_str()),
         };
-        if !same(value, own) {
+        if !same(setting, value, own) {
             differences.push(StateError::Setting {
                 layer: prefix.to_owned(),
                 field: setting.to_owned(),
@@ -51,7 +51,13 @@ pub fn differences(file: &StateFile, prefix: &str, layer: &Description) -> Vec<S
     differences
 }
 
-/// Are the words equal, or is the number the same, in another form?
-fn same(a: &str, b: &str) -> bool {
-    a == b || matches!((a.parse::<f32>(), b.parse::<f32>()), (Ok(a), Ok(b)) if a == b)
+/// Are the words equal, or is the number the same, in another form? A momentum of 0.01 and one of 0.99 in Keras' convention
+/// differ by a rounding.
+fn same(setting: &str, a: &str, b: &str) -> bool {
+    let tolerance = match setting {
+        "momentum" => f32::EPSILON,
+        _ => 0.0,
+    };
+    let near = |a: f32, b: f32| a == b || (a - b).abs() <= tolerance;
+    a == b || matches!((a.parse(), b.parse()), (Ok(a), Ok(b)) if near(a, b))
 }

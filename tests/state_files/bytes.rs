@@ -342,7 +342,7 @@ fn what_is_no_safetensors_file_is_refused() {
         let bytes = [&length.to_le_bytes()[..], b"{}"].concat();
         let error = StateFile::from_bytes(&bytes).unwrap_err();
         assert!(
-            matches!(error, StateError::TooLarge { .. }),
+            matches!(error, StateError::Header { .. }),
             "{length}: {error}"
         );
     }
@@ -378,8 +378,17 @@ fn a_tensor_has_the_bytes_of_its_shape() {
     assert!(StoredTensor::from_f32([3, 0], &[]).is_ok());
     let error = StateFile::new().insert("__metadata__", StoredTensor::from_f32([0], &[]).unwrap());
     assert!(matches!(error, Err(StateError::Name { .. })));
-    let error = StateFile::new().set_metadata("wgpu-norm/format", None);
+    let key = "wgpu-norm/layer/n";
+    let error = StateFile::new().set_metadata(key, Some("norm=batch".to_owned()));
     assert!(matches!(error, Err(StateError::Name { .. })));
+    // The entry of a layer whose tensors are removed goes, too.
+    let mut file = small_file();
+    let keys: Vec<String> = file.metadata().keys().cloned().collect();
+    assert!(keys.iter().any(|key| key.starts_with("wgpu-norm/layer/")));
+    for key in keys {
+        file.set_metadata(key, None).unwrap();
+    }
+    assert!(file.metadata().is_empty());
 }
 
 /// Mutations of a valid file, drawn from a seed: some bytes changed, a piece taken out, doubled or moved. A file that is

@@ -402,7 +402,7 @@ fn savers_at_once_leave_one_of_their_files() {
     number(&StateFile::read(folder.file()).unwrap());
 }
 
-/// A reader that has begun keeps the file that it has begun with.
+/// What was read does not depend on the file any more.
 #[test]
 fn a_layer_survives_in_a_file_that_is_replaced() {
     let folder = Folder::new("replaced");

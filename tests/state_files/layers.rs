@@ -248,6 +248,57 @@ fn all_layers_are_loaded_or_none() {
     ));
 }
 
+/// What a layer has, and the file has not, is none of the load's business.
+#[test]
+fn a_lenient_load_into_a_layer_that_is_not_finite_loads_what_there_is() {
+    let gpu = gpu();
+    let config = BatchNormConfig::new(2);
+    let mut file = StateFile::new();
+    file.save("a", &config.build(&gpu).unwrap()).unwrap();
+    for name in ["running_mean", "running_var", "num_batches_tracked"] {
+        file.remove(&format!("a.{name}"));
+    }
+    let weight = StoredTensor::from_f32([2], &[3.0, 4.0]).unwrap();
+    file.insert("a.weight", weight).unwrap();
+    let mut spoiled = config.build(&gpu).unwrap();
+    let x = gpu
+        .tensor(Shape::nc(2, 2), &[f32::NAN, 1.0, 2.0, 3.0])
+        .unwrap();
+    spoiled.train(&x).map(drop).unwrap();
+    let before = spoiled.state().unwrap();
+    let lenient = LoadOptions::new().strict(false);
+    file.load(&mut [("a", &mut spoiled)], &lenient).unwrap();
+    let after = spoiled.state().unwrap();
+    assert_eq!(after.weight, Some(vec![3.0, 4.0]));
+    assert!(after.running_mean.unwrap()[0].is_nan());
+    assert_eq!(
+        after.running_var.unwrap()[1],
+        before.running_var.unwrap()[1]
+    );
+    assert_eq!(after.num_batches_tracked, Some(1));
+}
+
+/// A cumulative average that forgets how many batches it is of goes on as if the next one were the first.
+#[test]
+fn a_cumulative_average_needs_its_counter() {
+    let gpu = gpu();
+    for (momentum, needed) in [(None, true), (Some(0.1), false)] {
+        let config = BatchNormConfig::new(2).momentum(momentum);
+        let mut file = StateFile::new();
+        file.save("a", &config.build(&gpu).unwrap()).unwrap();
+        file.remove("a.num_batches_tracked");
+        let mut layer = config.build(&gpu).unwrap();
+        let loaded = file.load(&mut [("a", &mut layer)], &STRICT);
+        match loaded {
+            Err(Error::State(StateError::Missing { names })) if needed => {
+                assert_eq!(names, ["a.num_batches_tracked"]);
+            }
+            Ok(_) if !needed => {}
+            other => panic!("{momentum:?}: {other:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_lenient_load_keeps_what_is_missing() {
     let gpu = gpu();

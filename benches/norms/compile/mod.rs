@@ -22,37 +22,51 @@ pub use work::Work;
 /// What the lines of rows begin with, from one process to the other.
 const ROW: &str = "compiled ";
 
+/// What the last line begins with, before the number of rows.
+const END: &str = "compiled rows: ";
+
+/// The variable by which a process is asked. That of the driver may be set for other reasons.
+const ASKED: &str = "WGPU_NORM_COMPILE_FOR";
+
 /// Has a command that ends in [`answer`] compile for a family. What else it prints comes second.
 pub fn ask(family: &str, mut command: Command) -> anyhow::Result<(Vec<Row>, String)> {
     let driver = radv::manifest()?;
-    command.env(radv::FAMILY, family).stdout(Stdio::piped());
+    command.env(ASKED, family).env(radv::FAMILY, family);
+    command.stdout(Stdio::piped());
     for name in radv::DRIVER {
-        command.env(name, driver);
+        command.env(name, &driver);
     }
     let output = command.spawn()?.wait_with_output()?;
     ensure!(
         output.status.success(),
         "{family}: kernels could not be compiled"
     );
-    let (mut rows, mut rest) = (Vec::new(), String::new());
+    let (mut rows, mut rest, mut count) = (Vec::new(), String::new(), None);
     for line in String::from_utf8_lossy(&output.stdout).lines() {
-        match line.strip_prefix(ROW) {
-            Some(row) => rows.push(Row::parse(row)?),
-            None => rest += &format!("{line}\n"),
+        if let Some(number) = line.strip_prefix(END) {
+            count = number.parse().ok();
+        } else if let Some(row) = line.strip_prefix(ROW) {
+            rows.push(Row::parse(row)?);
+        } else {
+            rest += &format!("{line}\n");
         }
     }
+    ensure!(count == Some(rows.len()), "{family}: rows are missing");
     Ok((rows, rest))
 }
 
 /// The family that this process is asked to compile for.
 pub fn asked() -> Option<String> {
-    env::var(radv::FAMILY).ok()
+    env::var(ASKED).ok()
 }
 
 /// Compiles each kernel once, and prints its row, and on request its machine code.
 pub fn answer(family: &str, works: &[Work], isa: bool) -> anyhow::Result<()> {
     let radv = radv::Radv::open().with_context(|| format!("family {family}"))?;
     let mut out = io::stdout().lock();
+    // A test's name may stand in the line.
+    writeln!(out)?;
+    let mut rows = 0;
     let mut seen = HashSet::new();
     for work in works {
         for launch in &work.launches {
@@ -67,7 +81,9 @@ pub fn answer(family: &str, works: &[Work], isa: bool) -> anyhow::Result<()> {
             }
             let row = Row::new(family, work, launch, &compiled)?;
             writeln!(out, "{ROW}{}", row.csv())?;
+            rows += 1;
         }
     }
+    writeln!(out, "{END}{rows}")?;
     Ok(())
 }

@@ -2,7 +2,8 @@
 #![expect(unsafe_code)]
 
 use std::ffi::{CStr, c_char};
-use std::path::Path;
+use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use ash::{Device, Entry, Instance, khr, vk};
@@ -15,14 +16,25 @@ pub const FAMILY: &str = "RADV_FORCE_FAMILY";
 pub const DRIVER: [&str; 2] = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
 
 /// The driver's manifest, where distributions put it.
-pub fn manifest() -> anyhow::Result<&'static str> {
-    const PLACES: [&str; 3] = [
-        "/usr/share/vulkan/icd.d/radeon_icd.x86_64.json",
-        "/usr/share/vulkan/icd.d/radeon_icd.json",
-        "/usr/local/share/vulkan/icd.d/radeon_icd.x86_64.json",
+pub fn manifest() -> anyhow::Result<PathBuf> {
+    let folders = [
+        "/usr/share/vulkan/icd.d",
+        "/usr/local/share/vulkan/icd.d",
+        "/etc/vulkan/icd.d",
     ];
-    let found = PLACES.into_iter().find(|place| Path::new(place).exists());
-    found.context("no RADV here, Mesa's driver of AMD GPUs, whose compiler --compile asks; on Linux: apt-get install mesa-vulkan-drivers")
+    let files = folders
+        .into_iter()
+        .filter_map(|folder| fs::read_dir(folder).ok())
+        .flatten();
+    let radv = files.flatten().map(|file| file.path()).find(|path| {
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned());
+        name.is_some_and(|name| name.starts_with("radeon_icd") && name.ends_with(".json"))
+    });
+    radv.context(
+        "no RADV here, Mesa's driver of AMD GPUs, whose compiler --compile asks; on Linux: apt-get install mesa-vulkan-drivers",
+    )
 }
 
 /// What the compiler made of one kernel.
@@ -33,12 +45,25 @@ pub struct Compiled {
     pub isa: String,
 }
 
-pub struct Radv {
-    // Keeps the loader's library in memory.
-    _entry: Entry,
+/// The loader, and an instance of it.
+struct Loaded {
     instance: Instance,
+    // Keeps the loader's library in memory, longer than the instance.
+    entry: Entry,
+}
+
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        // SAFETY: its device, if there was one, has been destroyed before it.
+        unsafe { self.instance.destroy_instance(None) }
+    }
+}
+
+pub struct Radv {
     device: Device,
     executables: khr::pipeline_executable_properties::Device,
+    // Dropped after the device is destroyed.
+    _loaded: Loaded,
 }
 
 fn text(name: &[c_char]) -> String {
@@ -56,6 +81,8 @@ impl Radv {
         // SAFETY: the structures that `info` points to outlive the call.
         let instance =
             unsafe { entry.create_instance(&info, None) }.context("no Vulkan instance")?;
+        let loaded = Loaded { instance, entry };
+        let instance = &loaded.instance;
         // SAFETY: the instance is alive, here and below.
         let found = unsafe { instance.enumerate_physical_devices() }?;
         let Some(&physical) = found.first() else {
@@ -77,10 +104,9 @@ impl Radv {
         // SAFETY: the structures that `create` points to outlive the call.
         let device = unsafe { instance.create_device(physical, &create, None) }?;
         Ok(Self {
-            executables: khr::pipeline_executable_properties::Device::new(&instance, &device),
-            _entry: entry,
-            instance,
+            executables: khr::pipeline_executable_properties::Device::new(instance, &device),
             device,
+            _loaded: loaded,
         })
     }
 
@@ -104,40 +130,41 @@ impl Radv {
         let info = vk::DescriptorSetLayoutCreateInfo::default().bindings(&bindings);
         let name = format!("{}\0", launch.entry_point);
         let name = CStr::from_bytes_with_nul(name.as_bytes())?;
-        // SAFETY: each object is made by this device and destroyed once, after those that use it; every structure outlives
-        // the call that reads it; the SPIR-V is valid, because naga has written it.
+        let (mut set, mut layout, mut module, mut pipeline) = Default::default();
+        // SAFETY: each object is made by this device; every structure outlives the call that reads it; the SPIR-V is valid,
+        // because naga has written it.
+        let compiled = unsafe {
+            (|| {
+                set = self.device.create_descriptor_set_layout(&info, None)?;
+                let sets = [set];
+                let info = vk::PipelineLayoutCreateInfo::default().set_layouts(&sets);
+                layout = self.device.create_pipeline_layout(&info, None)?;
+                let info = vk::ShaderModuleCreateInfo::default().code(spirv);
+                module = self.device.create_shader_module(&info, None)?;
+                let stage = vk::PipelineShaderStageCreateInfo::default()
+                    .stage(vk::ShaderStageFlags::COMPUTE)
+                    .module(module)
+                    .name(name);
+                let flags = vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR
+                    | vk::PipelineCreateFlags::CAPTURE_INTERNAL_REPRESENTATIONS_KHR;
+                let info = [vk::ComputePipelineCreateInfo::default()
+                    .stage(stage)
+                    .layout(layout)
+                    .flags(flags)];
+                let cache = vk::PipelineCache::null();
+                let made = self.device.create_compute_pipelines(cache, &info, None);
+                pipeline = made.map_err(|(_, error)| error)?[0];
+                self.figures(pipeline)
+            })()
+        };
+        // SAFETY: nothing uses them any more, and what was not made is null, which Vulkan takes.
         unsafe {
-            let set = self.device.create_descriptor_set_layout(&info, None)?;
-            let sets = [set];
-            let info = vk::PipelineLayoutCreateInfo::default().set_layouts(&sets);
-            let layout = self.device.create_pipeline_layout(&info, None)?;
-            let info = vk::ShaderModuleCreateInfo::default().code(spirv);
-            let module = self.device.create_shader_module(&info, None)?;
-            let stage = vk::PipelineShaderStageCreateInfo::default()
-                .stage(vk::ShaderStageFlags::COMPUTE)
-                .module(module)
-                .name(name);
-            let flags = vk::PipelineCreateFlags::CAPTURE_STATISTICS_KHR
-                | vk::PipelineCreateFlags::CAPTURE_INTERNAL_REPRESENTATIONS_KHR;
-            let info = vk::ComputePipelineCreateInfo::default()
-                .stage(stage)
-                .layout(layout)
-                .flags(flags);
-            let made =
-                self.device
-                    .create_compute_pipelines(vk::PipelineCache::null(), &[info], None);
-            let result = match &made {
-                Ok(pipelines) => self.figures(pipelines[0]),
-                Err((_, error)) => Err((*error).into()),
-            };
-            for pipeline in made.into_iter().flatten() {
-                self.device.destroy_pipeline(pipeline, None);
-            }
+            self.device.destroy_pipeline(pipeline, None);
             self.device.destroy_shader_module(module, None);
             self.device.destroy_pipeline_layout(layout, None);
             self.device.destroy_descriptor_set_layout(set, None);
-            result
         }
+        compiled
     }
 
     /// What the driver says of a pipeline, which is alive and was made with both capture flags.
@@ -158,7 +185,7 @@ impl Radv {
             (text(&statistic.name), value)
         });
         let statistics = statistics.collect();
-        // SAFETY: the caller's promise; the second call writes no more bytes than the first has asked for.
+        // SAFETY: the caller's promise; the last call writes no more bytes than the one before has asked for.
         let isa = unsafe { self.representation(&info) }?;
         Ok(Compiled { statistics, isa })
     }
@@ -197,10 +224,7 @@ impl Radv {
 
 impl Drop for Radv {
     fn drop(&mut self) {
-        // SAFETY: nothing that they made is left.
-        unsafe {
-            self.device.destroy_device(None);
-            self.instance.destroy_instance(None);
-        }
+        // SAFETY: `compile` destroys what it makes.
+        unsafe { self.device.destroy_device(None) }
     }
 }

@@ -28,7 +28,7 @@ pub struct Row {
     pub instructions: f64,
     /// The compiler's guess of the cycles between two subgroups, if nothing waits.
     pub inverse_throughput: f64,
-    /// In the main loop, for each value of each input; none without a loop that loads.
+    /// In the main loop, for each value of each input; none without a loop that loads, or if it loads parameters, too.
     pub per_value: Option<f64>,
     /// Loads of a lane that are under way at once, at the most, in the main loop.
     pub in_flight: Option<f64>,
@@ -60,6 +60,12 @@ impl Row {
         let main = main_loop(&compiled.isa);
         // Kernels that combine partial results have no values.
         let main = main.filter(|_| inputs.clone().count() > 0);
+        // Where parameters change from value to value, they are among what the loop loads.
+        let varying = launch.overrides.contains(&("PARAMETERS_VARY", 1));
+        let affine = launch
+            .bindings
+            .iter()
+            .any(|b| b.name == "affine" && b.bytes.is_some());
         Ok(Self {
             family: family.to_owned(),
             problem: work.line.clone(),
@@ -72,7 +78,7 @@ impl Row {
             code: of("Code size")?,
             instructions: of("Instructions")?,
             inverse_throughput: of("Inverse Throughput")?,
-            per_value: main.map(|main| {
+            per_value: main.filter(|_| !(varying && affine)).map(|main| {
                 let values = f64::from(main.bytes) / work.value_bytes as f64;
                 main.instructions as f64 / values
             }),
