@@ -173,11 +173,12 @@ mod norm;
 pub mod reference;
 pub mod rms_norm;
 mod shape;
+pub mod sync;
 mod word;
 
 pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use dtype::{Dtype, Element, Problem};
-pub use error::{BindError, Error, GpuError, PlanError, TensorError, TuneError};
+pub use error::{BindError, Error, GpuError, PlanError, SyncError, TensorError, TuneError};
 pub use gpu::{Access, Caps, Form, Gpu, GpuOptions, Kernels, Launch, LaunchBinding, Tensor};
 pub use group_norm::{GroupNorm, GroupNormConfig};
 /// The crate of [`f16`](half::f16) and [`bf16`](half::bf16), in the version that [`Element`] is implemented for.
@@ -187,6 +188,7 @@ pub use layer_norm::{LayerNorm, LayerNormConfig};
 pub use norm::sample::{Line as SampleLine, SampleNorm};
 pub use rms_norm::{RmsNorm, RmsNormConfig};
 pub use shape::{Layout, Shape, ShapeError};
+pub use sync::SyncBatchNorm;
 /// The version of wgpu that the crate's signatures use.
 pub use wgpu;
 pub use word::WordError;

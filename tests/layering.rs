@@ -24,6 +24,7 @@ const FLOORS: &[&[&str]] = &[
         "layer_norm/",
         "rms_norm/",
     ],
+    &["sync/"],
     &["lib.rs", "architecture/", "choose.rs"],
 ];
 
@@ -52,6 +53,8 @@ const ON_A_DEVICE: &[&str] = &[
     "norm/twin/element.rs",
     "batch_norm/layer.rs",
     "batch_norm/state.rs",
+    "sync/forward.rs",
+    "sync/backward.rs",
 ];
 
 /// What names every buffer of a norm.

@@ -21,6 +21,8 @@ mod prenorm;
 mod sample_norms;
 mod state;
 mod suites;
+mod sync;
+mod sync_suite;
 mod tuner;
 mod two_norms;
 mod words;

@@ -1,0 +1,26 @@
+//! BatchNorm over the batches of several ranks: torch's SyncBatchNorm.
+
+mod backward;
+mod collective;
+mod exchange;
+mod forward;
+mod frozen;
+mod group;
+mod layer;
+mod merge;
+mod message;
+mod precise;
+mod running;
+mod saved;
+mod threads;
+
+pub use crate::batch_norm::{Gradients, Wanted};
+pub use backward::BackwardPending;
+pub use collective::Collective;
+pub use forward::TrainPending;
+pub use frozen::FrozenBatchNorm;
+pub use group::{Group, GroupOptions};
+pub use layer::{Reduction, SyncBatchNorm};
+pub use precise::PreciseStats;
+pub use saved::{BackwardError, Saved};
+pub use threads::Threads;
