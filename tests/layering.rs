@@ -74,7 +74,11 @@ fn library() -> Graph {
 
 /// The library, and each benchmark, example and executable of tests.
 fn crates() -> Vec<Graph> {
-    let mut roots = vec!["src/lib.rs".to_owned(), "tests/main.rs".to_owned()];
+    let mut roots = vec![
+        "src/lib.rs".to_owned(),
+        "tests/main.rs".to_owned(),
+        "tests/mpi.rs".to_owned(),
+    ];
     for folder in ["benches", "examples"] {
         for entry in fs::read_dir(package().join(folder)).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();

@@ -7,7 +7,8 @@ use wgpu_norm::sync::{Collective, Group, GroupOptions, Threads};
 use wgpu_norm::{BatchNormConfig, Gpu, Shape, SyncError};
 
 use crate::common::gpu;
-use crate::sync_suite::{CASES, Rank};
+use crate::sync_suite::rank::Rank;
+use crate::sync_suite::{CASES, FAULTS};
 
 /// Ranks of one process share the device: there are few cores, and a kernel is compiled once.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -37,7 +38,7 @@ fn suite(size: usize) {
             group,
             gpu: gpu.clone(),
         };
-        for case in CASES {
+        for case in CASES.iter().chain(FAULTS) {
             let start = Instant::now();
             (case.run)(&rank);
             if rank.rank() == 0 {

@@ -24,7 +24,7 @@ pub struct BackwardPending {
 #[derive(Debug)]
 enum Begun {
     /// The other ranks have no part in it.
-    Done(Gradients<Option<Tensor>>),
+    Done(Box<Gradients<Option<Tensor>>>),
     Sums(Box<Reduced>),
 }
 
@@ -87,7 +87,7 @@ impl SyncBatchNorm {
             true => self
                 .layer
                 .gradients(&saved.inner, dy, wanted)
-                .map(Begun::Done),
+                .map(|gradients| Begun::Done(Box::new(gradients))),
             false => self
                 .reduce(&saved, dy, wanted)
                 .map(|reduced| Begun::Sums(Box::new(reduced))),
@@ -196,7 +196,7 @@ impl SyncBatchNorm {
     ) -> Result<Gradients<Option<Tensor>>, BackwardError> {
         let BackwardPending { saved, dy, begun } = pending;
         let gradients = match begun {
-            Ok(Begun::Done(gradients)) => return Ok(gradients),
+            Ok(Begun::Done(gradients)) => return Ok(*gradients),
             Ok(Begun::Sums(reduced)) => self.gradients(&saved, &dy, Ok(*reduced)),
             Err(error) => self.gradients(&saved, &dy, Err(error)),
         };

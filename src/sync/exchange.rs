@@ -315,3 +315,18 @@ impl<L: Link> Collective for Exchange<L> {
 
 /// The most contexts: what MPI allows as a tag everywhere.
 const MAX_CONTEXT: u32 = 32_767;
+
+/// How long to wait before the next look: not at all at first, and then longer and longer, so that ranks which share a
+/// core leave it to those that work.
+#[cfg(feature = "mpi")]
+pub fn nap(round: u32, deadline: Instant) {
+    use std::time::Duration;
+
+    if round < 64 {
+        std::thread::yield_now();
+        return;
+    }
+    let longest = Duration::from_micros(1000);
+    let nap = Duration::from_micros(u64::from(round - 63).saturating_mul(20)).min(longest);
+    std::thread::sleep(nap.min(deadline.saturating_duration_since(Instant::now())));
+}

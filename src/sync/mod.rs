@@ -9,6 +9,8 @@ mod group;
 mod layer;
 mod merge;
 mod message;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod precise;
 mod running;
 mod saved;
@@ -21,6 +23,8 @@ pub use forward::TrainPending;
 pub use frozen::FrozenBatchNorm;
 pub use group::{Group, GroupOptions};
 pub use layer::{Reduction, SyncBatchNorm};
+#[cfg(feature = "mpi")]
+pub use mpi::Mpi;
 pub use precise::PreciseStats;
 pub use saved::{BackwardError, Saved};
 pub use threads::Threads;

@@ -3,7 +3,7 @@
 use wgpu_norm::sync::{Group, SyncBatchNorm};
 use wgpu_norm::{BatchNormConfig, Dtype, Error, Problem, Shape, SyncError};
 
-use super::{Rank, Shards, running};
+use super::rank::{Rank, Shards, running};
 
 /// What the ranks got: all of them the same difference, between the first rank and this one.
 fn differs(rank: &Rank, error: &Error, field: &str, with: usize) {

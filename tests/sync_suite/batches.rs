@@ -6,7 +6,7 @@ use wgpu_norm::reference::compare::{Bound, within};
 use wgpu_norm::sync::{Reduction, SyncBatchNorm};
 use wgpu_norm::{BatchNormConfig, Dtype, Error, Layout, Shape, SyncError};
 
-use super::{Rank, Shards, parts, problem, running};
+use super::rank::{Rank, Shards, parts, problem, running};
 use crate::common::wide;
 
 /// Sums over ranks of gradients that stay with each.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use wgpu_norm::sync::Group;
 use wgpu_norm::{BatchNormConfig, Error, SyncError};
 
-use super::{Rank, Shards, running};
+use super::rank::{Rank, Shards, running};
 
 /// The others wait as long as they were told, and name it. It learns that it was given up. Nothing has moved.
 pub fn a_slow_rank_is_named_in_time(rank: &Rank) {

@@ -5,7 +5,7 @@ use wgpu_norm::reference::compare::{Bound, within};
 use wgpu_norm::sync::{Group, GroupOptions, PreciseStats};
 use wgpu_norm::{BatchNormConfig, Error, PlanError, SyncError};
 
-use super::{Rank, Shards, running};
+use super::rank::{Rank, Shards, running};
 
 /// Every other rank is in a group with the others of its kind.
 pub fn statistics_stay_with_their_group(rank: &Rank) {

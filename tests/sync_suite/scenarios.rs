@@ -4,7 +4,7 @@ use wgpu_norm::reference::Moments;
 use wgpu_norm::reference::compare::{Bound, within};
 use wgpu_norm::{BatchNormConfig, Shape};
 
-use super::{Rank, Shards, running};
+use super::rank::{Rank, Shards, running};
 
 /// torch's `SyncBatchNorm_Diff_Input_Sizes_Running_Value`: rank i has 2 * 10^(i+1) constant values a channel, and after
 /// 100 steps with momentum 0.99 the running statistics are those of all values.
