@@ -78,6 +78,7 @@ fn crates() -> Vec<Graph> {
         "src/lib.rs".to_owned(),
         "tests/main.rs".to_owned(),
         "tests/mpi.rs".to_owned(),
+        "examples/train_digits/sync_digits.rs".to_owned(),
     ];
     for folder in ["benches", "examples"] {
         for entry in fs::read_dir(package().join(folder)).unwrap() {

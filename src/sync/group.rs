@@ -17,8 +17,8 @@ pub struct GroupOptions {
     /// The longest wait for the other ranks, in each call. Default two minutes: the first step of a rank may compile
     /// kernels.
     pub timeout: Duration,
-    /// The most ranks that exchange directly; at least 2. More ranks form a tree in which each rank has at most this many
-    /// neighbours on each level. Default 32. The same on all ranks.
+    /// The most ranks that exchange directly; at least 2. More ranks form a tree, in branches of at most 8 ranks, or of
+    /// this many if that is fewer. Default 32. The same on all ranks.
     pub fan_out: usize,
 }
 
@@ -44,7 +44,7 @@ pub struct Group {
     levels: Arc<Level>,
     options: GroupOptions,
     layers: Arc<AtomicU32>,
-    averages: Arc<AtomicU64>,
+    reductions: Arc<AtomicU64>,
 }
 
 impl Group {
@@ -83,13 +83,14 @@ impl Group {
         read(&joined)
             .map_err(|problem| SyncError::Malformed { rank: 0, problem })?
             .body?;
-        let levels = Level::build(engine.clone(), 1, options.fan_out, deadline)?;
+        let branch = branch(engine.size(), options.fan_out);
+        let levels = Level::build(engine.clone(), 1, branch, deadline)?;
         Ok(Self {
             engine,
             levels: Arc::new(levels),
             options,
             layers: Arc::new(AtomicU32::new(0)),
-            averages: Arc::new(AtomicU64::new(0)),
+            reductions: Arc::new(AtomicU64::new(0)),
         })
     }
 
@@ -135,11 +136,6 @@ impl Group {
     /// [`SyncError::Remote`]; [`SyncError::Disagree`] for another number of values; the engine's. The values have not
     /// changed then.
     pub fn average(&self, values: &mut [f32], weight: f64) -> Result<(), Error> {
-        let header = Header::new(
-            Operation::Average,
-            self.averages.load(Ordering::Relaxed),
-            values.len(),
-        );
         let own = match weight >= 0.0 && weight.is_finite() {
             true => Ok(Weighted::new(weight, values)),
             false => Err(Error::Sync(SyncError::Setting {
@@ -147,12 +143,36 @@ impl Group {
                 problem: format!("must be 0 or more, got {weight}"),
             })),
         };
-        let merged = self.exchange(&header, own)?;
-        self.averages.fetch_add(1, Ordering::Relaxed);
+        let merged = self.reduce(Operation::Average, values.len(), own)?;
         if let Some(means) = merged.means() {
             values.copy_from_slice(&means);
         }
         Ok(())
+    }
+
+    /// Replaces `values` by their sum over all ranks: gradients of parts of one mean loss. Otherwise as
+    /// [`average`](Self::average).
+    ///
+    /// # Errors
+    /// As [`average`](Self::average).
+    pub fn sum(&self, values: &mut [f32]) -> Result<(), Error> {
+        let own = Ok(Weighted::new(1.0, values));
+        let merged = self.reduce(Operation::Sum, values.len(), own)?;
+        let sums = values.iter_mut().zip(&merged.sums);
+        sums.for_each(|(value, &sum)| *value = sum as f32);
+        Ok(())
+    }
+
+    fn reduce(
+        &self,
+        operation: Operation,
+        length: usize,
+        own: Result<Weighted, Error>,
+    ) -> Result<Weighted, Error> {
+        let header = Header::new(operation, self.reductions.load(Ordering::Relaxed), length);
+        let merged = self.exchange(&header, own)?;
+        self.reductions.fetch_add(1, Ordering::Relaxed);
+        Ok(merged)
     }
 
     /// The number of a new layer. All ranks make their layers in the same order.
@@ -199,6 +219,26 @@ fn payload<P: Payload>(body: &[u8], header: &Header) -> Option<P> {
     P::read(body, header.length())
 }
 
+/// The most ranks of a branch of a tree. What a rank sends and receives grows with it, the number of levels falls.
+const BRANCH: usize = 8;
+
+/// How many of `size` ranks exchange directly: all, or in a tree of as few levels as can be, no more than it takes.
+fn branch(size: usize, fan_out: usize) -> usize {
+    if size <= fan_out {
+        return fan_out;
+    }
+    let holds = |branch: usize, levels: u32| {
+        let ranks = branch.checked_pow(levels);
+        ranks.is_none_or(|ranks| ranks >= size)
+    };
+    let most = fan_out.min(BRANCH);
+    let levels = (1..usize::BITS).find(|&levels| holds(most, levels));
+    let levels = levels.unwrap_or(usize::BITS);
+    (2..most)
+        .find(|&branch| holds(branch, levels))
+        .unwrap_or(most)
+}
+
 /// One level of the tree: ranks that exchange directly. Their first takes part in the level above, if there is one.
 #[derive(Debug)]
 struct Level {
@@ -224,10 +264,10 @@ impl Level {
     fn build(
         engine: Arc<dyn Collective>,
         stride: usize,
-        fan_out: usize,
+        branch: usize,
         deadline: Instant,
     ) -> Result<Self, SyncError> {
-        if engine.size() <= fan_out {
+        if engine.size() <= branch {
             return Ok(Self {
                 ranks: engine,
                 first: 0,
@@ -235,19 +275,19 @@ impl Level {
                 above: Above::Nothing,
             });
         }
-        let (part, place) = (engine.rank() / fan_out, engine.rank() % fan_out);
+        let (part, place) = (engine.rank() / branch, engine.rank() % branch);
         let ranks = engine.split(part as u32, deadline)?;
         let firsts = engine.split((place != 0).into(), deadline)?;
         let above = match place {
             0 => {
-                let stride = stride.saturating_mul(fan_out);
-                Above::Level(Box::new(Self::build(firsts, stride, fan_out, deadline)?))
+                let stride = stride.saturating_mul(branch);
+                Above::Level(Box::new(Self::build(firsts, stride, branch, deadline)?))
             }
             _ => Above::ByFirst,
         };
         Ok(Self {
             ranks,
-            first: part * fan_out * stride,
+            first: part * branch * stride,
             stride,
             above,
         })
@@ -324,4 +364,26 @@ fn merged<P: Payload>(all: &[Vec<u8>], number: &impl Fn(usize) -> usize) -> Vec<
         }
     }
     common.message(Ok(&P::merged(&parts).bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn branches_are_as_small_as_the_levels_allow() {
+        for (size, fan_out, expected) in [
+            (1, 32, 32),
+            (32, 32, 32),
+            (33, 32, 6),
+            (64, 32, 8),
+            (65, 32, 5),
+            (1024, 32, 6),
+            (100, 5, 5),
+            (3, 2, 2),
+            (usize::MAX, 2, 2),
+        ] {
+            assert_eq!(branch(size, fan_out), expected, "{size} {fan_out}");
+        }
+    }
 }

@@ -20,6 +20,7 @@ const LONGEST_TEXT: usize = 1000;
 pub enum Operation {
     Join,
     Average,
+    Sum,
     Forward,
     Backward,
     BroadcastRunning,
@@ -28,9 +29,10 @@ pub enum Operation {
 }
 
 impl Operation {
-    const ALL: [(Self, &'static str); 7] = [
+    const ALL: [(Self, &'static str); 8] = [
         (Self::Join, "Group::new"),
         (Self::Average, "average"),
+        (Self::Sum, "sum"),
         (Self::Forward, "train"),
         (Self::Backward, "backward"),
         (Self::BroadcastRunning, "broadcast_running"),
@@ -192,7 +194,7 @@ impl Header {
     fn name(&self, field: Field) -> &'static str {
         let operation = |operation| self.get(Field::Operation) == operation as u64;
         match field {
-            Field::Length if operation(Operation::Average) => "values",
+            Field::Length if operation(Operation::Average) || operation(Operation::Sum) => "values",
             Field::Length if operation(Operation::Join) => "fan_out",
             field => NAMES[field as usize],
         }

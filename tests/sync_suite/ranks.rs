@@ -156,6 +156,9 @@ pub fn precise_statistics_of_all_values(rank: &Rank) {
 
 pub fn means_over_ranks(rank: &Rank) {
     let (own, size) = (rank.rank() as f32, rank.size() as f32);
+    let mut values = [1.0, own];
+    rank.group.sum(&mut values).unwrap();
+    assert_eq!(values, [size, size * (size - 1.0) / 2.0]);
     // Each rank has as much weight as its number says: the first has none, and what it has is no number.
     let mut values = if rank.rank() == 0 {
         [f32::NAN, 7.0]
