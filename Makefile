@@ -15,6 +15,21 @@ demo: driver
 	cargo run --locked --release --example train_digits -- --min-accuracy 97
 
 # With the feature everywhere, so that nothing is built twice. The test `mpi` starts its ranks itself, and ends them in time.
+# So that as many ranks run as are asked for, by root in a container too, and sleep where they wait.
+MPIRUN = OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 \
+	OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_mpi_yield_when_idle=1 timeout 120 mpirun
+SYNC_DIGITS = $${CARGO_TARGET_DIR:-target}/release/examples/sync_digits
+
+demo-sync: driver mpi
+	cargo build --locked --release --features mpi --example sync_digits
+	for ranks in 1 2 4; do $(MPIRUN) -n $$ranks $(SYNC_DIGITS) --min-accuracy 97 || exit 1; done
+	@echo "Batches of 32 over 4 ranks, 5 seeds: statistics of each rank, and of all."
+	for shards in even by-digit; do for statistics in local sync; do \
+		echo "$$shards, $$statistics"; \
+		$(MPIRUN) -n 4 $(SYNC_DIGITS) --batch 32 --epochs 5 --seeds 5 --shards $$shards --statistics $$statistics \
+			|| exit 1; \
+	done; done
+
 test: driver mpi
 	cargo fmt --check
 	cargo clippy --locked --all-targets --features mpi -- -D warnings
@@ -44,6 +59,9 @@ check:
 
 bench: driver
 	cargo bench --locked
+
+bench-sync: driver mpi
+	cargo bench --locked --features mpi -- --sync
 
 # Installs Mesa's software Vulkan where Linux has no Vulkan driver. macOS and Windows bring what is needed.
 driver:

@@ -1,4 +1,4 @@
-//! BatchNorm over the batches of several ranks: torch's SyncBatchNorm.
+#![doc = include_str!("sync.md")]
 
 mod backward;
 mod collective;
