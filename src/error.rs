@@ -434,12 +434,12 @@ pub enum SyncError {
         message: String,
     },
     /// A rank has given the group up, for a reason of its own. The group is of no use from then on.
-    #[error("rank {rank} has given up: {message}")]
+    #[error("rank {rank} has given up: {reason}")]
     GaveUp {
         /// The rank.
         rank: usize,
         /// Its reason.
-        message: String,
+        reason: Box<SyncError>,
     },
     /// Two ranks are in different calls, or have different layers. All ranks get this error, and nothing has moved.
     #[error(
@@ -500,13 +500,20 @@ pub enum SyncError {
 
 impl SyncError {
     /// The error of a part of the ranks in the numbers of all: `rank` gives the number of each.
-    pub(crate) fn renumbered(mut self, number: impl Fn(usize) -> usize) -> Self {
+    pub(crate) fn renumbered(self, number: impl Fn(usize) -> usize) -> Self {
+        self.renumbered_by(&number)
+    }
+
+    fn renumbered_by(mut self, number: &dyn Fn(usize) -> usize) -> Self {
         match &mut self {
             Self::Timeout { missing, .. } => {
                 missing.iter_mut().for_each(|rank| *rank = number(*rank))
             }
+            Self::GaveUp { rank, reason } => {
+                *rank = number(*rank);
+                **reason = reason.clone().renumbered_by(number);
+            }
             Self::RankLost { rank, .. }
-            | Self::GaveUp { rank, .. }
             | Self::Remote { rank, .. }
             | Self::Malformed { rank, .. } => *rank = number(*rank),
             Self::Disagree { first, rank, .. } => {

@@ -81,6 +81,11 @@
 //! # }
 //! ```
 //!
+//! # One batch on several devices
+//!
+//! [`SyncBatchNorm`] takes its statistics from the batches of several ranks together: processes over MPI, or threads with a
+//! device each. The page [`sync`] says what is exchanged, and what happens when a rank fails.
+//!
 //! # A step in the caller's encoder
 //!
 //! A plan is made once for a shape, bound once to buffers, and recorded any number of times. Whatever can fail, fails before
@@ -146,12 +151,13 @@
 //!
 //! # Cargo features
 //!
-//! | feature | default | what it enables in wgpu |
+//! | feature | default | what it enables |
 //! |---|---|---|
 //! | `vulkan` | yes | Vulkan on Linux, Windows and Android |
 //! | `metal` | yes | Metal on macOS and iOS |
 //! | `dx12` | yes | DirectX 12 on Windows |
 //! | `gles` | no | OpenGL ES 3 |
+//! | `mpi` | no | the engine `sync::Mpi`; needs an MPI with `mpicc`, and libclang |
 //!
 //! With `default-features = false` the application's own features of wgpu decide.
 //!
@@ -225,6 +231,11 @@ mod tests {
         check::<batch_norm::BackwardPlan>();
         check::<batch_norm::Step>();
         check::<batch_norm::Tuner>();
+        check::<SyncBatchNorm>();
+        check::<sync::Saved>();
+        check::<sync::Group>();
+        check::<sync::TrainPending>();
+        check::<sync::BackwardPending>();
         check::<reference::compare::Mismatch>();
     }
 }

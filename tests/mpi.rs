@@ -252,7 +252,7 @@ fn a_rank_is_killed_in_mid_step() {
     let found = match &error {
         Error::Sync(SyncError::Timeout { missing, .. }) => missing == &[1],
         Error::Sync(SyncError::RankLost { rank, .. }) => *rank == 1,
-        Error::Sync(SyncError::GaveUp { message, .. }) => message.contains("rank 1"),
+        Error::Sync(SyncError::GaveUp { reason, .. }) => reason.to_string().contains("rank 1"),
         _ => false,
     };
     let moved = running(sync.local()) != before;

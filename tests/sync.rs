@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use wgpu_norm::sync::{Collective, Group, GroupOptions, Threads};
-use wgpu_norm::{BatchNormConfig, Gpu, Shape, SyncError};
+use wgpu_norm::{BatchNormConfig, Error, Gpu, Shape, SyncError};
 
 use crate::common::gpu;
 use crate::sync_suite::rank::Rank;
@@ -106,7 +106,9 @@ fn a_rank_that_ends_is_lost() {
         let lost = match &error {
             SyncError::RankLost { rank, .. } => *rank == 1,
             // The other one was faster to find out.
-            SyncError::GaveUp { message, .. } => message.contains("rank 1 is lost"),
+            SyncError::GaveUp { reason, .. } => {
+                matches!(**reason, SyncError::RankLost { rank: 1, .. })
+            }
             _ => false,
         };
         assert!(lost, "{error}");
@@ -132,6 +134,36 @@ fn a_hundred_ranks_are_a_tree() {
             "rank 77 failed: "
         };
         assert_eq!(error, format!("{prefix}weight: must be 0 or more, got -1"));
+    });
+}
+
+/// In a tree, ranks that wait on other levels are told which rank is missing.
+#[test]
+fn a_slow_rank_deep_in_a_tree_is_named() {
+    on_ranks(27, |engine| {
+        let timeout = Duration::from_millis(800);
+        let options = options().fan_out(3).timeout(timeout);
+        let group = Group::with_options(engine, options).unwrap();
+        group.sum(&mut [1.0]).unwrap();
+        if group.rank() == 16 {
+            std::thread::sleep(4 * timeout);
+        }
+        let start = Instant::now();
+        let error = group.sum(&mut [1.0]).unwrap_err();
+        let waited = start.elapsed();
+        let named = match &error {
+            Error::Sync(SyncError::Timeout { missing, .. }) => *missing == [16],
+            Error::Sync(SyncError::GaveUp { reason, .. }) => {
+                matches!(&**reason, SyncError::Timeout { missing, .. } if *missing == [16])
+            }
+            _ => false,
+        };
+        assert!(named, "rank {}: {error}", group.rank());
+        assert!(waited < 2 * timeout, "{waited:?}");
+        // Nobody waits for it again.
+        let start = Instant::now();
+        group.sum(&mut [1.0]).unwrap_err();
+        assert!(start.elapsed() < timeout / 2);
     });
 }
 

@@ -11,14 +11,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::collective::Collective;
+use super::message::{read_error, write_error};
 use crate::error::SyncError;
 
 /// The first byte of a message between two ranks.
 const DATA: u8 = 0;
 const GAVE_UP: u8 = 1;
-
-/// The most bytes of a reason to give up.
-const LONGEST_REASON: usize = 1000;
 
 /// Messages between two ranks. Messages with one source, target and context arrive in order.
 pub trait Link: Debug + Send + Sync + 'static {
@@ -205,8 +203,14 @@ impl<L: Link> Exchange<L> {
                 news = true;
             };
             if let Some([GAVE_UP, reason @ ..]) = state.inbox[rank].back().map(|m| &m[..]) {
-                let message = String::from_utf8_lossy(reason).into_owned();
-                return Err(SyncError::GaveUp { rank, message });
+                let problem = "it has given up, for a reason that cannot be read";
+                return Err(match read_error(reason) {
+                    Some(reason) => SyncError::GaveUp {
+                        rank,
+                        reason: Box::new(reason),
+                    },
+                    None => SyncError::Malformed { rank, problem },
+                });
             }
             let mut awaited = sources.iter().zip(got).filter(|(_, got)| got.is_none());
             let nothing_came = state.inbox[rank].is_empty();
@@ -222,9 +226,13 @@ impl<L: Link> Exchange<L> {
 
     /// Tells the others, as far as they can be told.
     fn give_up(&self, error: &SyncError) {
-        let mut reason = error.to_string().into_bytes();
-        reason.truncate(LONGEST_REASON);
-        let message = [&[GAVE_UP], &reason[..]].concat();
+        // The first reason, and not who has told it.
+        let reason = match error {
+            SyncError::GaveUp { reason, .. } => reason,
+            error => error,
+        };
+        let mut message = vec![GAVE_UP];
+        write_error(reason, &mut message);
         for rank in self.others() {
             // Those that are lost need not know.
             let _ = self.link.send(self.members[rank], self.context, &message);

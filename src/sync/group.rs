@@ -84,7 +84,7 @@ impl Group {
             .map_err(|problem| SyncError::Malformed { rank: 0, problem })?
             .body?;
         let branch = branch(engine.size(), options.fan_out);
-        let levels = Level::build(engine.clone(), 1, branch, deadline)?;
+        let levels = Level::build(engine.clone(), 1, 0, branch, deadline)?;
         Ok(Self {
             engine,
             levels: Arc::new(levels),
@@ -187,7 +187,6 @@ impl Group {
         header: &Header,
         own: Result<P, Error>,
     ) -> Result<P, Error> {
-        let deadline = after(self.options.timeout);
         let message = match &own {
             Ok(payload) => header.message(Ok(&payload.bytes())),
             Err(error) => header.message(Err(&SyncError::Remote {
@@ -195,7 +194,11 @@ impl Group {
                 message: error.to_string(),
             })),
         };
-        let all = self.levels.exchange::<P>(message, deadline);
+        let time = Time {
+            deadline: after(self.options.timeout),
+            grace: (self.options.timeout / 4).min(LONGEST_GRACE),
+        };
+        let all = self.levels.exchange::<P>(message, time);
         // What happened here says more than what the others made of it.
         own?;
         let all = all?;
@@ -239,6 +242,25 @@ fn branch(size: usize, fan_out: usize) -> usize {
         .unwrap_or(most)
 }
 
+/// The longest time that a level of a tree waits longer than the level below, to hear what has gone wrong there.
+const LONGEST_GRACE: Duration = Duration::from_secs(1);
+
+/// How long an exchange may take.
+#[derive(Clone, Copy)]
+struct Time {
+    /// For the ranks of a branch to come.
+    deadline: Instant,
+    /// What each step through the tree has more.
+    grace: Duration,
+}
+
+impl Time {
+    fn after(self, steps: u32) -> Instant {
+        let grace = self.grace.saturating_mul(steps);
+        self.deadline.checked_add(grace).unwrap_or(self.deadline)
+    }
+}
+
 /// One level of the tree: ranks that exchange directly. Their first takes part in the level above, if there is one.
 #[derive(Debug)]
 struct Level {
@@ -246,6 +268,9 @@ struct Level {
     /// The number of the first of them in the group, and the distance to the next.
     first: usize,
     stride: usize,
+    /// How many levels are below, and how many above.
+    below: u32,
+    levels_above: u32,
     above: Above,
 }
 
@@ -264,6 +289,7 @@ impl Level {
     fn build(
         engine: Arc<dyn Collective>,
         stride: usize,
+        below: u32,
         branch: usize,
         deadline: Instant,
     ) -> Result<Self, SyncError> {
@@ -272,16 +298,26 @@ impl Level {
                 ranks: engine,
                 first: 0,
                 stride,
+                below,
+                levels_above: 0,
                 above: Above::Nothing,
             });
         }
         let (part, place) = (engine.rank() / branch, engine.rank() % branch);
         let ranks = engine.split(part as u32, deadline)?;
         let firsts = engine.split((place != 0).into(), deadline)?;
+        // As many as there are on all ranks of this level.
+        let mut levels_above = 1;
+        let mut rest = engine.size().div_ceil(branch);
+        while rest > branch {
+            rest = rest.div_ceil(branch);
+            levels_above += 1;
+        }
         let above = match place {
             0 => {
                 let stride = stride.saturating_mul(branch);
-                Above::Level(Box::new(Self::build(firsts, stride, branch, deadline)?))
+                let above = Self::build(firsts, stride, below + 1, branch, deadline)?;
+                Above::Level(Box::new(above))
             }
             _ => Above::ByFirst,
         };
@@ -289,40 +325,53 @@ impl Level {
             ranks,
             first: part * branch * stride,
             stride,
+            below,
+            levels_above,
             above,
         })
     }
 
     /// The merged message of all ranks of the group.
-    fn exchange<P: Payload>(
-        &self,
-        message: Vec<u8>,
-        deadline: Instant,
-    ) -> Result<Vec<u8>, SyncError> {
+    fn exchange<P: Payload>(&self, message: Vec<u8>, time: Time) -> Result<Vec<u8>, SyncError> {
         if self.ranks.size() == 1 && matches!(self.above, Above::Nothing) {
             return Ok(message);
         }
         let number = |rank| self.first + rank * self.stride;
         let renumbered = |error: SyncError| error.renumbered(number);
-        let all = self
-            .ranks
-            .all_gather(&message, deadline)
-            .map_err(renumbered)?;
+        // What the others learn of this rank's failure.
+        let gave_up = |error: &SyncError| {
+            let error = match error {
+                SyncError::GaveUp { .. } => error.clone(),
+                error => SyncError::GaveUp {
+                    rank: number(self.ranks.rank()),
+                    reason: Box::new(error.clone()),
+                },
+            };
+            Header::new(Operation::Join, 0, 0).message(Err(&error))
+        };
+        let arrival = time.after(self.below);
+        let all = self.ranks.all_gather(&message, arrival).map_err(renumbered);
+        // Those who wait for the result wait for all levels above, up and down.
+        let result = time.after(self.below + 2 * self.levels_above);
         match &self.above {
-            Above::Nothing => Ok(merged::<P>(&all, &number)),
+            Above::Nothing => Ok(merged::<P>(&all?, &number)),
             Above::Level(above) => {
-                let whole = above.exchange::<P>(merged::<P>(&all, &number), deadline);
-                // The others wait for the result, or for the reason why there is none.
-                let result = whole.as_ref().map_or_else(
-                    |error| Header::new(Operation::Join, 0, 0).message(Err(error)),
-                    Clone::clone,
-                );
-                let sent = self.ranks.broadcast(0, &result, deadline);
+                // An error goes up, too: nobody there is to wait for it.
+                let message = all
+                    .as_ref()
+                    .map_or_else(gave_up, |all| merged::<P>(all, &number));
+                let whole = above.exchange::<P>(message, time);
+                all?;
+                let passed_on = whole.as_ref().map_or_else(gave_up, Clone::clone);
+                let sent = self.ranks.broadcast(0, &passed_on, result);
                 let whole = whole?;
                 sent.map_err(renumbered)?;
                 Ok(whole)
             }
-            Above::ByFirst => self.ranks.broadcast(0, &[], deadline).map_err(renumbered),
+            Above::ByFirst => {
+                all?;
+                self.ranks.broadcast(0, &[], result).map_err(renumbered)
+            }
         }
     }
 }

@@ -3,6 +3,8 @@
 //! A message is a mark of 8 bytes, the fields of the header with 8 bytes each, and the body. All is little-endian.
 //! Whatever arrives is read with care: no length is believed, and nothing panics.
 
+use std::time::Duration;
+
 use crate::batch_norm::{BatchNormConfig, Epilogue};
 use crate::dtype::Dtype;
 use crate::error::SyncError;
@@ -285,18 +287,26 @@ pub fn read(bytes: &[u8]) -> Result<Message<'_>, &'static str> {
     })
 }
 
+/// What an error in a message is.
 const REMOTE: u8 = 0;
 const DISAGREE: u8 = 1;
+const GAVE_UP: u8 = 2;
+const TIMEOUT: u8 = 3;
+const LOST: u8 = 4;
 
-/// Writes an error in the numbers of all ranks.
-fn write_error(error: &SyncError, bytes: &mut Vec<u8>) {
-    let mut text = |text: &str| {
-        let mut end = text.len().min(LONGEST_TEXT);
-        while !text.is_char_boundary(end) {
-            end -= 1;
+/// Writes an error: its kind, a field, two ranks, two texts, and what else belongs to its kind.
+pub fn write_error(error: &SyncError, bytes: &mut Vec<u8>) {
+    let mut write = |kind, field: u8, ranks: [usize; 2], texts: [&str; 2]| {
+        bytes.extend([kind, field]);
+        bytes.extend(ranks.iter().flat_map(|&rank| (rank as u32).to_le_bytes()));
+        for text in texts {
+            let mut end = text.len().min(LONGEST_TEXT);
+            while !text.is_char_boundary(end) {
+                end -= 1;
+            }
+            bytes.extend((end as u32).to_le_bytes());
+            bytes.extend(&text.as_bytes()[..end]);
         }
-        bytes.extend((end as u32).to_le_bytes());
-        bytes.extend(&text.as_bytes()[..end]);
     };
     match error {
         SyncError::Disagree {
@@ -306,49 +316,40 @@ fn write_error(error: &SyncError, bytes: &mut Vec<u8>) {
             rank,
             got,
         } => {
-            text(expected);
-            text(got);
             let field = NAMES.iter().position(|name| name == field).unwrap_or(0);
-            bytes.extend([DISAGREE, field as u8]);
-            bytes.extend((*first as u32).to_le_bytes());
-            bytes.extend((*rank as u32).to_le_bytes());
+            write(DISAGREE, field as u8, [*first, *rank], [expected, got]);
         }
-        other => {
-            let (rank, message) = match other {
-                SyncError::Remote { rank, message } => (*rank, message.clone()),
-                SyncError::Malformed { rank, .. } => (*rank, other.to_string()),
-                other => (0, other.to_string()),
-            };
-            text(&message);
-            text("");
-            bytes.extend([REMOTE, 0]);
-            bytes.extend(0u32.to_le_bytes());
-            bytes.extend((rank as u32).to_le_bytes());
+        SyncError::Timeout { missing, waited } => {
+            write(TIMEOUT, 0, [0, 0], ["", ""]);
+            bytes.extend((waited.as_millis() as u64).to_le_bytes());
+            let missing = missing.iter().take(LONGEST_TEXT);
+            bytes.extend(missing.flat_map(|&rank| (rank as u32).to_le_bytes()));
         }
+        SyncError::RankLost { rank, message } => write(LOST, 0, [0, *rank], [message, ""]),
+        SyncError::GaveUp { rank, reason } => {
+            write(GAVE_UP, 0, [0, *rank], ["", ""]);
+            write_error(reason, bytes);
+        }
+        SyncError::Remote { rank, message } => write(REMOTE, 0, [0, *rank], [message, ""]),
+        SyncError::Malformed { rank, .. } => {
+            write(REMOTE, 0, [0, *rank], [&error.to_string(), ""]);
+        }
+        other => write(REMOTE, 0, [0, 0], [&other.to_string(), ""]),
     }
 }
 
-fn read_error(bytes: &[u8]) -> Option<SyncError> {
-    let mut rest = bytes;
-    let mut text = || {
-        let (length, after) = rest.split_at_checked(4)?;
-        let length = u32::from_le_bytes(length.try_into().ok()?) as usize;
-        if length > LONGEST_TEXT {
-            return None;
-        }
-        let (text, after) = after.split_at_checked(length)?;
-        rest = after;
-        Some(String::from_utf8_lossy(text).into_owned())
-    };
-    let (one, two) = (text()?, text()?);
-    let [kind, field, numbers @ ..] = rest else {
+/// Reads an error; `None` if it is none.
+pub fn read_error(bytes: &[u8]) -> Option<SyncError> {
+    let [kind, field, rest @ ..] = bytes else {
         return None;
     };
-    let (first, rank) = numbers.split_at_checked(4)?;
-    let number = |bytes: &[u8]| Some(u32::from_le_bytes(bytes.try_into().ok()?) as usize);
-    let (first, rank) = (number(first)?, number(rank)?);
+    let (first, rest) = split_rank(rest)?;
+    let (rank, rest) = split_rank(rest)?;
+    let (one, rest) = split_text(rest)?;
+    let (two, rest) = split_text(rest)?;
     match *kind {
         REMOTE => Some(SyncError::Remote { rank, message: one }),
+        LOST => Some(SyncError::RankLost { rank, message: one }),
         DISAGREE => Some(SyncError::Disagree {
             field: NAMES.get(usize::from(*field)).copied()?,
             first,
@@ -356,8 +357,36 @@ fn read_error(bytes: &[u8]) -> Option<SyncError> {
             rank,
             got: two,
         }),
+        TIMEOUT => {
+            let (waited, missing) = rest.split_at_checked(8)?;
+            let waited = u64::from_le_bytes(waited.try_into().ok()?);
+            let missing = missing.chunks_exact(4).take(LONGEST_TEXT);
+            Some(SyncError::Timeout {
+                missing: missing.filter_map(|b| Some(split_rank(b)?.0)).collect(),
+                waited: Duration::from_millis(waited),
+            })
+        }
+        // A reason has no further reason, however deep a stranger may nest it.
+        GAVE_UP if rest.first() != Some(&GAVE_UP) => Some(SyncError::GaveUp {
+            rank,
+            reason: Box::new(read_error(rest)?),
+        }),
         _ => None,
     }
+}
+
+fn split_rank(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let (rank, rest) = bytes.split_at_checked(4)?;
+    Some((u32::from_le_bytes(rank.try_into().ok()?) as usize, rest))
+}
+
+fn split_text(bytes: &[u8]) -> Option<(String, &[u8])> {
+    let (length, rest) = split_rank(bytes)?;
+    if length > LONGEST_TEXT {
+        return None;
+    }
+    let (text, rest) = rest.split_at_checked(length)?;
+    Some((String::from_utf8_lossy(text).into_owned(), rest))
 }
 
 /// FNV-1a, which is the same everywhere.
@@ -391,10 +420,26 @@ mod tests {
             rank: 9,
             message: "x: too wide".to_owned(),
         };
+        let gave_up = SyncError::GaveUp {
+            rank: 3,
+            reason: Box::new(SyncError::Timeout {
+                missing: vec![1, 5],
+                waited: Duration::from_millis(1500),
+            }),
+        };
+        let lost = SyncError::GaveUp {
+            rank: 3,
+            reason: Box::new(SyncError::RankLost {
+                rank: 2,
+                message: "its thread has ended".to_owned(),
+            }),
+        };
         for body in [
             Ok(&[1u8, 2, 3][..]),
             Ok(&[]),
             Err(&remote),
+            Err(&gave_up),
+            Err(&lost),
             Err(&disagreement()),
         ] {
             let bytes = header().message(body);
@@ -407,7 +452,11 @@ mod tests {
     /// Cut off anywhere, or with any byte changed, it is refused or is another message.
     #[test]
     fn a_damaged_message_is_read_without_a_panic() {
-        for body in [Ok(&[1u8, 2, 3][..]), Err(&disagreement())] {
+        let gave_up = SyncError::GaveUp {
+            rank: 3,
+            reason: Box::new(disagreement()),
+        };
+        for body in [Ok(&[1u8, 2, 3][..]), Err(&disagreement()), Err(&gave_up)] {
             let bytes = header().message(body);
             for end in 0..bytes.len() {
                 if let Ok(message) = read(&bytes[..end]) {
