@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytemuck::Pod;
@@ -153,7 +154,7 @@ impl Gpu {
         Ok(Reading {
             gpu: self.clone(),
             submission,
-            transfer: Transfer { staging, mapped },
+            transfer: Mutex::new(Transfer { staging, mapped }),
         })
     }
 
@@ -195,14 +196,17 @@ impl Gpu {
 pub struct Reading {
     gpu: Gpu,
     submission: wgpu::SubmissionIndex,
-    transfer: Transfer,
+    /// In a mutex for nothing but that threads may share it.
+    transfer: Mutex<Transfer>,
 }
 
 impl Reading {
     /// The values. Blocks until the submission is done; later ones may still be under way.
     pub(crate) fn finish<T: Pod>(self) -> Result<Vec<T>, Error> {
         wait_for(self.gpu.device(), Some(self.submission))?;
-        self.transfer.finish(bytemuck::pod_collect_to_vec)
+        let transfer = self.transfer.into_inner();
+        let transfer = transfer.unwrap_or_else(PoisonError::into_inner);
+        transfer.finish(bytemuck::pod_collect_to_vec)
     }
 }
 
