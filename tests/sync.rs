@@ -159,7 +159,7 @@ fn a_slow_rank_deep_in_a_tree_is_named() {
             _ => false,
         };
         assert!(named, "rank {}: {error}", group.rank());
-        assert!(waited < 2 * timeout, "{waited:?}");
+        assert!(waited < 3 * timeout, "{waited:?}");
         // Nobody waits for it again.
         let start = Instant::now();
         group.sum(&mut [1.0]).unwrap_err();

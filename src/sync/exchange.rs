@@ -32,8 +32,8 @@ pub trait Link: Debug + Send + Sync + 'static {
     /// The next message, if one has arrived. An error says why none will.
     fn receive(&self, from: usize, context: u32) -> Result<Option<Vec<u8>>, String>;
 
-    /// Whether all messages have left. An error says why they will not.
-    fn sent(&self) -> Result<bool, String>;
+    /// The targets of messages that have not left yet. An error says why they will not.
+    fn unsent(&self) -> Result<Vec<usize>, String>;
 
     /// Waits a moment for something to arrive, at most until the deadline. `round` counts the moments without success.
     fn pause(&self, round: u32, deadline: Instant);
@@ -155,14 +155,20 @@ impl<L: Link> Exchange<L> {
                     *got = state.inbox[rank].pop_front();
                 }
             }
-            let sent = self.link.sent().map_err(lost(self.rank))?;
-            if sent && got.iter().all(Option::is_some) {
+            let unsent = self.link.unsent().map_err(lost(self.rank))?;
+            if unsent.is_empty() && got.iter().all(Option::is_some) {
                 break;
             }
             if Instant::now() >= deadline {
-                let missing = sources.iter().zip(&got).filter(|(_, got)| got.is_none());
+                let silent = sources.iter().zip(&got).filter(|(_, got)| got.is_none());
+                let mut missing: Vec<usize> = silent.map(|(&rank, _)| rank).collect();
+                // A rank that does not take what it is sent is no less missing.
+                let takes_nothing = |rank: &usize| unsent.contains(&self.members[*rank]);
+                missing.extend(self.others().filter(takes_nothing));
+                missing.sort_unstable();
+                missing.dedup();
                 return Err(SyncError::Timeout {
-                    missing: missing.map(|(&rank, _)| rank).collect(),
+                    missing,
                     waited: start.elapsed(),
                 });
             }
@@ -237,7 +243,6 @@ impl<L: Link> Exchange<L> {
             // Those that are lost need not know.
             let _ = self.link.send(self.members[rank], self.context, &message);
         }
-        let _ = self.link.sent();
         self.link.abandon();
     }
 }

@@ -12,7 +12,7 @@ use std::ffi::{c_char, c_int};
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -128,6 +128,13 @@ struct Library {
 
 impl Library {
     fn open() -> Result<Arc<Self>, SyncError> {
+        // The last of all engines finalizes it, whoever made the first.
+        static OPENED: Mutex<Weak<Library>> = Mutex::new(Weak::new());
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(library) = opened.upgrade() {
+            library.check().map_err(unusable)?;
+            return Ok(library);
+        }
         let _turn = calls();
         let (mut initialized, mut finalized) = (0, 0);
         // SAFETY: both may be called at any time, and write one integer.
@@ -157,10 +164,24 @@ impl Library {
             main_thread_only: provided < ffi::MPI_THREAD_SERIALIZED as c_int,
         };
         library.check_thread().map_err(unusable)?;
-        Ok(Arc::new(library))
+        let library = Arc::new(library);
+        *opened = Arc::downgrade(&library);
+        Ok(library)
     }
 
-    /// May this thread call MPI?
+    /// Can this thread call MPI, now?
+    fn check(&self) -> Result<(), String> {
+        let _turn = calls();
+        let mut finalized = 0;
+        // SAFETY: it may be called at any time, and writes one integer.
+        check(unsafe { ffi::MPI_Finalized(&mut finalized) })?;
+        match finalized {
+            0 => self.check_thread(),
+            _ => Err("MPI has been finalized".to_owned()),
+        }
+    }
+
+    /// May this thread call MPI? The caller has the turn to call it.
     fn check_thread(&self) -> Result<(), String> {
         if !self.main_thread_only {
             return Ok(());
@@ -225,7 +246,8 @@ impl UnderWay {
 
 #[derive(Debug, Default)]
 struct Messages {
-    sending: Vec<UnderWay>,
+    /// With their targets.
+    sending: Vec<(usize, UnderWay)>,
     /// By source and context.
     receiving: HashMap<(usize, u32), UnderWay>,
 }
@@ -367,10 +389,10 @@ impl Link for MpiLink {
     }
 
     fn send(&self, to: usize, context: u32, bytes: &[u8]) -> Result<(), String> {
-        self.library.check_thread()?;
+        self.library.check()?;
         let count = c_int::try_from(bytes.len())
             .map_err(|_| format!("a message of {} bytes is too long for MPI", bytes.len()))?;
-        let (to, tag) = (integer(to)?, context as c_int);
+        let (target, tag) = (integer(to)?, context as c_int);
         let bytes = bytes.to_vec();
         let mut messages = self.messages();
         let _turn = calls();
@@ -382,23 +404,24 @@ impl Link for MpiLink {
                 bytes.as_ptr().cast(),
                 count,
                 ffi::RSMPI_UINT8_T,
-                to,
+                target,
                 tag,
                 self.communicator.0,
                 request.as_mut_ptr(),
             )
         };
         check(code)?;
-        messages.sending.push(UnderWay {
+        let message = UnderWay {
             // SAFETY: a call that succeeds writes the request.
             request: unsafe { request.assume_init() },
             bytes,
-        });
+        };
+        messages.sending.push((to, message));
         Ok(())
     }
 
     fn receive(&self, from: usize, context: u32) -> Result<Option<Vec<u8>>, String> {
-        self.library.check_thread()?;
+        self.library.check()?;
         let mut messages = self.messages();
         let _turn = calls();
         let key = (from, context);
@@ -418,18 +441,21 @@ impl Link for MpiLink {
         done.map(|_| None)
     }
 
-    fn sent(&self) -> Result<bool, String> {
-        self.library.check_thread()?;
+    fn unsent(&self) -> Result<Vec<usize>, String> {
         let mut messages = self.messages();
+        if messages.sending.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.library.check()?;
         let _turn = calls();
         let mut at = 0;
-        while let Some(message) = messages.sending.get_mut(at) {
+        while let Some((_, message)) = messages.sending.get_mut(at) {
             match message.done()? {
                 true => drop(messages.sending.swap_remove(at)),
                 false => at += 1,
             }
         }
-        Ok(messages.sending.is_empty())
+        Ok(messages.sending.iter().map(|(to, _)| *to).collect())
     }
 
     fn pause(&self, round: u32, deadline: Instant) {
@@ -443,7 +469,7 @@ impl Link for MpiLink {
 
 impl Drop for MpiLink {
     fn drop(&mut self) {
-        let _ = self.sent();
+        let _ = self.unsent();
         let mut messages = self.messages();
         let sending = std::mem::take(&mut messages.sending);
         let receiving = std::mem::take(&mut messages.receiving);

@@ -133,8 +133,8 @@ impl Link for ThreadLink {
         }
     }
 
-    fn sent(&self) -> Result<bool, String> {
-        Ok(true)
+    fn unsent(&self) -> Result<Vec<usize>, String> {
+        Ok(Vec::new())
     }
 
     fn pause(&self, _: u32, deadline: Instant) {

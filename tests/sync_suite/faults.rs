@@ -12,7 +12,7 @@ pub fn a_slow_rank_is_named_in_time(rank: &Rank) {
     if rank.size() == 1 {
         return;
     }
-    let timeout = Duration::from_millis(400);
+    let timeout = Duration::from_millis(500);
     let deadline = Instant::now() + rank.group.options().timeout;
     let engine = rank.group.engine().split(0, deadline).unwrap();
     let options = rank.group.options();
@@ -28,7 +28,7 @@ pub fn a_slow_rank_is_named_in_time(rank: &Rank) {
     rank.same_everywhere("ready", &[1.0]);
     let last = rank.size() - 1;
     if rank.rank() == last {
-        std::thread::sleep(3 * timeout);
+        std::thread::sleep(4 * timeout);
     }
     let start = Instant::now();
     let error = sync.train(&x).unwrap_err();
@@ -50,13 +50,14 @@ pub fn a_slow_rank_is_named_in_time(rank: &Rank) {
         },
         _ => panic!("{error}"),
     }
-    assert!(waited < timeout + Duration::from_millis(600), "{waited:?}");
+    // Long before it comes.
+    assert!(waited < 3 * timeout, "{waited:?}");
     assert_eq!(running(sync.local()), before);
     // From now on there is no waiting.
     let start = Instant::now();
     assert_eq!(sync.train(&x).unwrap_err(), error);
     assert_eq!(group.average(&mut [1.0], 1.0).unwrap_err(), error);
-    assert!(start.elapsed() < timeout / 2);
+    assert!(start.elapsed() < timeout);
     // The layer itself is as good as before.
     let mut local = sync.to_local();
     let _ = local.train(&x).unwrap();

@@ -159,6 +159,10 @@ pub fn means_over_ranks(rank: &Rank) {
     let mut values = [1.0, own];
     rank.group.sum(&mut values).unwrap();
     assert_eq!(values, [size, size * (size - 1.0) / 2.0]);
+    // More than an engine sends before it is asked to.
+    let mut many = vec![1.0; 200_000];
+    rank.group.sum(&mut many).unwrap();
+    assert_eq!(many, vec![size; 200_000]);
     // Each rank has as much weight as its number says: the first has none, and what it has is no number.
     let mut values = if rank.rank() == 0 {
         [f32::NAN, 7.0]
