@@ -45,7 +45,7 @@ pub fn measure(gpu: &Gpu, problems: &[Problem]) -> anyhow::Result<()> {
     )?;
     for &problem in problems {
         for ranks in RANKS {
-            over_threads(gpu, problem, ranks)?;
+            over_threads(problem, ranks)?;
         }
         #[cfg(feature = "mpi")]
         for ranks in RANKS {
@@ -55,14 +55,15 @@ pub fn measure(gpu: &Gpu, problems: &[Problem]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn over_threads(gpu: &Gpu, problem: Problem, ranks: usize) -> anyhow::Result<()> {
+/// Each thread has a device of its own: on a common one each would wait for the work of all.
+fn over_threads(problem: Problem, ranks: usize) -> anyhow::Result<()> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = Threads::ranks(ranks)
             .into_iter()
             .map(|engine| {
                 scope.spawn(move || {
                     let group = Group::new(engine)?;
-                    rank(gpu, &group, problem, "threads", None)
+                    rank(&Gpu::open()?, &group, problem, "threads", None)
                 })
             })
             .collect();
@@ -114,17 +115,26 @@ fn rank(
             what()?;
             times.push(start.elapsed().as_secs_f64() * 1e3);
         }
-        times.sort_by(f64::total_cmp);
-        anyhow::Ok(times[ROUNDS / 2])
+        anyhow::Ok(median(times))
     };
-    let local = timed(&mut || {
+    // In turns, so that what else the machine does meets both.
+    let (mut locals, mut syncs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        aligned()?;
+        let start = Instant::now();
         let (_, saved) = layers.local.train(&layers.x)?;
-        wait(gpu, layers.local.backward(saved, &layers.dy)?.buffer())
-    })?;
-    let sync = timed(&mut || {
+        wait(gpu, layers.local.backward(saved, &layers.dy)?.buffer())?;
+        let local = start.elapsed().as_secs_f64() * 1e3;
+        aligned()?;
+        let start = Instant::now();
         let (_, saved) = layers.sync.train(&layers.x)?;
-        wait(gpu, layers.sync.backward(saved, &layers.dy)?.buffer())
-    })?;
+        wait(gpu, layers.sync.backward(saved, &layers.dy)?.buffer())?;
+        let sync = start.elapsed().as_secs_f64() * 1e3;
+        locals.push(local);
+        syncs.push(sync);
+        ratios.push(sync / local);
+    }
+    let [local, sync, ratio] = [locals, syncs, ratios].map(median);
 
     // The bytes of the exchanges: a header, a count, and three floats a channel forward, two back.
     let (forward, back) = (vec![1; 128 + 12 * channels], vec![1; 128 + 8 * channels]);
@@ -149,13 +159,17 @@ fn rank(
     if group.rank() == 0 {
         writeln!(
             io::stdout(),
-            "{:<16} {engine:<8} {:>5}  {local:>8.2} {sync:>8.2} {:>6.2}  {read:>8.3} {write:>8.3} {exchange:>8.3} {backward:>8.3} {other:>8}",
+            "{:<16} {engine:<8} {:>5}  {local:>8.2} {sync:>8.2} {ratio:>6.2}  {read:>8.3} {write:>8.3} {exchange:>8.3} {backward:>8.3} {other:>8}",
             problem.shape.to_string(),
             group.size(),
-            sync / local,
         )?;
     }
     Ok(())
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
 }
 
 /// Nobody looks at the result.
