@@ -1,12 +1,19 @@
 //! Ranks that do not do the same find out, and can go on.
 
+use std::time::Instant;
+
 use wgpu_norm::sync::{Group, SyncBatchNorm};
 use wgpu_norm::{BatchNormConfig, Dtype, Error, Problem, Shape, SyncError};
 
 use super::rank::{Rank, Shards, running};
 
-/// What the ranks got: all of them the same difference, between the first rank and this one.
-fn differs(rank: &Rank, error: &Error, field: &str, with: usize) {
+/// What the ranks got, at once: all of them the same difference, between the first rank and this one.
+fn differs(rank: &Rank, start: Instant, error: &Error, field: &str, with: usize) {
+    let waited = start.elapsed();
+    if rank.rank() == 0 {
+        println!("    differs: rank 0 after {waited:.3?}: {error}");
+    }
+    assert!(waited < rank.group.options().timeout / 4, "{waited:?}");
     match error {
         Error::Sync(SyncError::Disagree {
             field: named,
@@ -43,20 +50,23 @@ pub fn a_difference_is_named_on_all_ranks(rank: &Rank) {
     ] {
         let mut layer = make(if odd { other } else { config });
         let before = running(layer.local());
+        let start = Instant::now();
         let error = train(rank, &mut layer, Dtype::F32).unwrap_err();
-        differs(rank, &error, field, last);
+        differs(rank, start, &error, field, last);
         assert_eq!(running(layer.local()), before);
     }
     // A rank with another storage type.
     let mut layer = make(config);
     let dtype = if odd { Dtype::F16 } else { Dtype::F32 };
+    let start = Instant::now();
     let error = train(rank, &mut layer, dtype).unwrap_err();
-    differs(rank, &error, "dtype", last);
+    differs(rank, start, &error, "dtype", last);
     // A rank that skips a layer is in the next one.
     let (mut first, mut second) = (make(config), make(config));
     let skipped = if odd { &mut second } else { &mut first };
+    let start = Instant::now();
     let error = train(rank, skipped, Dtype::F32).unwrap_err();
-    differs(rank, &error, "layer", last);
+    differs(rank, start, &error, "layer", last);
     // A rank that goes back while the others go on, and one that goes back through another step.
     let shards = Shards::images(1, &rank.uneven(2));
     let (_, saved) = rank.forward(&mut first, &shards);
@@ -64,14 +74,16 @@ pub fn a_difference_is_named_on_all_ranks(rank: &Rank) {
     let part = shards.part(rank.rank(), &shards.dy);
     let dy = rank.gpu.tensor(shards.problem(rank.rank()), part).unwrap();
     let (used, kept) = if odd { (again, saved) } else { (saved, again) };
+    let start = Instant::now();
     let refused = first.backward(used, &dy).unwrap_err();
-    differs(rank, &refused.error, "step", last);
+    differs(rank, start, &refused.error, "step", last);
+    let start = Instant::now();
     let error = if odd {
         first.backward(kept, &dy).unwrap_err().into()
     } else {
         train(rank, &mut first, Dtype::F32).unwrap_err()
     };
-    differs(rank, &error, "operation", last);
+    differs(rank, start, &error, "operation", last);
     // Nothing has moved, and all of them can go on as if nothing had been.
     let _ = rank.step(&mut first, &shards);
     let moved = running(first.local());
@@ -79,8 +91,9 @@ pub fn a_difference_is_named_on_all_ranks(rank: &Rank) {
     assert_eq!(moved[6], 3.0);
     // A rank that has another number of values to average.
     let mut values = vec![1.0; if odd { 3 } else { 2 }];
+    let start = Instant::now();
     let error = rank.group.average(&mut values, 1.0).unwrap_err();
-    differs(rank, &error, "values", last);
+    differs(rank, start, &error, "values", last);
 }
 
 pub fn an_error_on_one_rank_reaches_all(rank: &Rank) {

@@ -28,6 +28,7 @@ cases! {
     batches::gradients_by_choice;
     batches::a_group_of_one_is_the_local_layer;
     scenarios::running_values_of_uneven_ranks;
+    scenarios::one_sample_on_each_rank;
     scenarios::several_forwards_before_backward;
     scenarios::other_work_meanwhile;
     ranks::statistics_stay_with_their_group;

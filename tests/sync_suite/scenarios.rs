@@ -53,6 +53,34 @@ pub fn running_values_of_uneven_ranks(rank: &Rank) {
     rank.same_everywhere("running", &moved);
 }
 
+/// torch's `SyncBatchNorm_Single_Input_Per_Process`: one value a channel on each rank, which has no variance there.
+pub fn one_sample_on_each_rank(rank: &Rank) {
+    if rank.size() == 1 {
+        return;
+    }
+    let config = BatchNormConfig::new(4);
+    let mut sync = config.build(&rank.gpu).unwrap().to_sync(&rank.group);
+    let samples = vec![1; rank.size()];
+    let whole = Shape::nc(rank.size(), 4);
+    let shards = Shards::new(whole.into(), 11, &samples, 0.5);
+    let mut local = config.build(&rank.gpu).unwrap();
+    for _ in 0..3 {
+        let x = rank.gpu.tensor(whole, &shards.x).unwrap();
+        let dy = rank.gpu.tensor(whole, &shards.dy).unwrap();
+        let (y, saved) = local.train(&x).unwrap();
+        let gradients = local.backward(saved, &dy).unwrap();
+        let [got_y, got_dx, ..] = rank.step(&mut sync, &shards);
+        let own = |values: Vec<f32>| -> Vec<f64> {
+            let own = shards.part(rank.rank(), &values);
+            own.iter().copied().map(f64::from).collect()
+        };
+        let close = Bound::new(1e-5, 1e-5);
+        within("y", &got_y, &own(y.read().unwrap()), close).unwrap();
+        within("dx", &got_dx, &own(gradients.dx.read().unwrap()), close).unwrap();
+    }
+    rank.same_everywhere("running", &running(sync.local()));
+}
+
 /// A GAN's discriminator sees real and generated samples before it goes back through either, on some ranks by fewer
 /// samples than on others.
 pub fn several_forwards_before_backward(rank: &Rank) {
