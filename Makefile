@@ -14,7 +14,6 @@ help:
 demo: driver
 	cargo run --locked --release --example train_digits -- --min-accuracy 97
 
-# With the feature everywhere, so that nothing is built twice. The test `mpi` starts its ranks itself, and ends them in time.
 # So that as many ranks run as are asked for, by root in a container too, and sleep where they wait.
 MPIRUN = OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 \
 	OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_mpi_yield_when_idle=1 timeout 300 mpirun
@@ -22,29 +21,14 @@ SYNC_DIGITS = $${CARGO_TARGET_DIR:-target}/release/examples/sync_digits
 
 demo-sync: driver mpi
 	cargo build --locked --release --features mpi --example sync_digits
-	for ranks in 1 2 4; do $(MPIRUN) -n $$ranks $(SYNC_DIGITS) --epochs 8 --min-accuracy 96 || exit 1; done
+	@for ranks in 1 2 4; do $(MPIRUN) -n $$ranks $(SYNC_DIGITS) --epochs 8 --min-accuracy 96 || exit 1; done
 	@echo "Batches of 32 over 4 ranks, 5 seeds. With statistics of all ranks it does not matter who has which image."
-	for choice in "local --shards even" "local --shards by-digit" "sync --shards by-digit"; do \
+	@for choice in "local --shards even" "local --shards by-digit" "sync --shards by-digit"; do \
 		echo "--statistics $$choice"; \
 		$(MPIRUN) -n 4 $(SYNC_DIGITS) --batch 32 --epochs 3 --seeds 5 --statistics $$choice || exit 1; \
 	done
 
 # With the feature everywhere, so that nothing is built twice. The test `mpi` starts its ranks itself, and ends them in time.
-# So that as many ranks run as are asked for, by root in a container too, and sleep where they wait.
-MPIRUN = OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 \
-	OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_mpi_yield_when_idle=1 timeout 300 mpirun
-SYNC_DIGITS = $${CARGO_TARGET_DIR:-target}/release/examples/sync_digits
-
-demo-sync: driver mpi
-	cargo build --locked --release --features mpi --example sync_digits
-	for ranks in 1 2 4; do $(MPIRUN) -n $$ranks $(SYNC_DIGITS) --epochs 8 --min-accuracy 96 || exit 1; done
-	@echo "Batches of 32 over 4 ranks, 5 seeds: statistics of each rank, and of all."
-	for shards in even by-digit; do for statistics in local sync; do \
-		echo "$$shards, $$statistics"; \
-		$(MPIRUN) -n 4 $(SYNC_DIGITS) --batch 32 --epochs 3 --seeds 5 --shards $$shards --statistics $$statistics \
-			|| exit 1; \
-	done; done
-
 test: driver mpi
 	cargo fmt --check
 	cargo clippy --locked --all-targets --features mpi -- -D warnings

@@ -176,8 +176,6 @@ impl<L: Link> Exchange<L> {
                 self.link.pause(round, deadline);
             }
         }
-        // Everything is here. But a rank that was tired of waiting for this one has gone on without it.
-        self.look(state, &[], &[])?;
         let messages = got.into_iter().zip(sources);
         messages
             .map(|(message, &rank)| match message.as_deref() {
@@ -190,8 +188,9 @@ impl<L: Link> Exchange<L> {
             .collect()
     }
 
-    /// Collects what has arrived from the other ranks, and says whether anything has. Fails if one of them has given up,
-    /// or if one of which nothing is `got` has ended.
+    /// Collects what has arrived from the other ranks, and says whether anything has. Fails if one of them has given up: it
+    /// was tired of waiting for this rank, although its message for this call is here. Fails, too, if a rank of which
+    /// nothing is `got` has ended.
     fn look(
         &self,
         state: &mut State,
