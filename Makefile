@@ -1,23 +1,40 @@
 # The two commands of the README, and what they share.
 
-.PHONY: help demo test test-drivers check bench driver
+.PHONY: help demo demo-sync test test-drivers check bench bench-sync driver mpi
 
 help:
 	@echo "make demo          train a network on handwritten digits, on the GPU or in software"
+	@echo "make demo-sync     the same network on 1, 2 and 4 ranks over MPI, with synchronized statistics"
 	@echo "make test          formatting, lints, all tests, the examples and the documentation"
 	@echo "make check         the part of the tests that needs no device"
 	@echo "make test-drivers  all tests on Mesa's GL, and on the Vulkan driver that SWIFTSHADER_ICD names"
 	@echo "make bench         verify the kernels, then time them beside a copy"
+	@echo "make bench-sync    time a step of 1, 2 and 4 ranks beside the local step and the bare exchange"
 
 demo: driver
 	cargo run --locked --release --example train_digits -- --min-accuracy 97
 
-test: driver
+# So that as many ranks run as are asked for, by root in a container too, and sleep where they wait.
+MPIRUN = OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 \
+	OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_mpi_yield_when_idle=1 timeout 300 mpirun
+SYNC_DIGITS = $${CARGO_TARGET_DIR:-target}/release/examples/sync_digits
+
+demo-sync: driver mpi
+	cargo build --locked --release --features mpi --example sync_digits
+	@for ranks in 1 2 4; do $(MPIRUN) -n $$ranks $(SYNC_DIGITS) --epochs 8 --min-accuracy 96 || exit 1; done
+	@echo "Batches of 32 over 4 ranks, 5 seeds. With statistics of all ranks it does not matter who has which image."
+	@for choice in "local --shards even" "local --shards by-digit" "sync --shards by-digit"; do \
+		echo "--statistics $$choice"; \
+		$(MPIRUN) -n 4 $(SYNC_DIGITS) --batch 32 --epochs 3 --seeds 5 --statistics $$choice || exit 1; \
+	done
+
+# With the feature everywhere, so that nothing is built twice. The test `mpi` starts its ranks itself, and ends them in time.
+test: driver mpi
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	cargo test --locked
+	cargo clippy --locked --all-targets --features mpi -- -D warnings
+	cargo test --locked --features mpi
 	@# With the examples, so that dependencies need not be built once more for features that only tests ask for.
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --examples
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --examples --features mpi
 
 # Other drivers find other faults. wgpu-hal's EGL panics with devices on several threads, so GL gets one thread on one core.
 # SwiftShader comes with Chromium: SWIFTSHADER_ICD=/usr/lib/chromium/vk_swiftshader_icd.json
@@ -42,6 +59,9 @@ check:
 bench: driver
 	cargo bench --locked
 
+bench-sync: driver mpi
+	cargo bench --locked --features mpi -- --sync
+
 # Installs Mesa's software Vulkan where Linux has no Vulkan driver. macOS and Windows bring what is needed.
 driver:
 	@if [ "$$(uname)" != Linux ]; then exit 0; fi; \
@@ -62,4 +82,24 @@ driver:
 		$$root pacman -S --noconfirm vulkan-swrast vulkan-icd-loader; \
 	else \
 		echo "Install a Vulkan loader and driver (Mesa's lavapipe will do), then try again."; exit 1; \
+	fi
+
+# Installs MPI where there is none, and what the crate `mpi` needs to be built.
+mpi:
+	@if command -v mpirun >/dev/null && command -v mpicc >/dev/null; then exit 0; fi; \
+	echo "No MPI found: installing Open MPI."; \
+	if [ "$$(id -u)" = 0 ]; then root=; else root=sudo; fi; \
+	if command -v apt-get >/dev/null; then \
+		$$root apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive $$root apt-get install -y -qq --no-install-recommends \
+			openmpi-bin libopenmpi-dev libclang-dev; \
+	elif command -v dnf >/dev/null; then \
+		$$root dnf install -y openmpi openmpi-devel clang-devel && \
+		echo "Put /usr/lib64/openmpi/bin into PATH (module load mpi), then try again." && exit 1; \
+	elif command -v pacman >/dev/null; then \
+		$$root pacman -S --noconfirm openmpi clang; \
+	elif command -v brew >/dev/null; then \
+		brew install open-mpi; \
+	else \
+		echo "Install MPI (Open MPI, with mpicc) and libclang, then try again."; exit 1; \
 	fi

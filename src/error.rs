@@ -2,6 +2,7 @@
 //! and says what to do.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::dtype::Dtype;
 use crate::shape::{Shape, ShapeError};
@@ -636,6 +637,132 @@ pub enum FoldError {
     },
 }
 
+/// A synchronized operation that failed: on this rank by another one, or on all of them. Ranks are those of the
+/// [`Group`](crate::sync::Group).
+///
+/// The page [`sync`](crate::sync#when-something-goes-wrong) says which of them leave the group usable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// Some ranks did not take part in time. The group is of no use from then on.
+    #[error(
+        "timeout: nothing came from rank {} within {:.1} s; is it slow, stopped, or without this call? Raise the \
+         group's timeout, or end all ranks",
+        list(missing),
+        waited.as_secs_f64()
+    )]
+    Timeout {
+        /// The ranks that were waited for in vain.
+        missing: Vec<usize>,
+        /// How long.
+        waited: Duration,
+    },
+    /// A rank has ended, or cannot be reached. The group is of no use from then on.
+    #[error("rank {rank} is lost: {message}; end all ranks, and go on from the last saved state")]
+    RankLost {
+        /// The rank.
+        rank: usize,
+        /// What is known about it.
+        message: String,
+    },
+    /// A rank has given the group up, for a reason of its own. The group is of no use from then on.
+    #[error("rank {rank} has given up: {reason}")]
+    GaveUp {
+        /// The rank.
+        rank: usize,
+        /// Its reason.
+        reason: Box<SyncError>,
+    },
+    /// Two ranks are in different calls, or have different layers. All ranks get this error, and nothing has moved.
+    #[error(
+        "{field}: rank {first} has {expected}, rank {rank} has {got}; all ranks must make the same calls on the same \
+         layers"
+    )]
+    Disagree {
+        /// What is different.
+        field: &'static str,
+        /// The lowest rank, with which the others are compared.
+        first: usize,
+        /// What it has.
+        expected: String,
+        /// The first rank that has something else.
+        rank: usize,
+        /// What that has.
+        got: String,
+    },
+    /// The call failed on another rank before the exchange. Nothing has moved here, and the group can be used.
+    #[error("rank {rank} failed: {message}")]
+    Remote {
+        /// The rank.
+        rank: usize,
+        /// The message of its error.
+        message: String,
+    },
+    /// A rank sent what is no message of this version of the crate.
+    #[error("rank {rank} sent what cannot be read: {problem}; run the same program on all ranks")]
+    Malformed {
+        /// The rank.
+        rank: usize,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// All ranks together have one value per channel, which has no variance. All ranks get this error.
+    #[error(
+        "x: expected more than 1 value per channel over all ranks when training, got 1; use a larger batch, or eval \
+         with running statistics"
+    )]
+    TooFewValues,
+    /// A setting or an argument that cannot be.
+    #[error("{field}: {problem}")]
+    Setting {
+        /// Its name.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The engine cannot be used.
+    #[error("{engine}: {message}")]
+    Engine {
+        /// Its name.
+        engine: &'static str,
+        /// Why not, and what to do.
+        message: String,
+    },
+}
+
+impl SyncError {
+    /// The error of a part of the ranks in the numbers of all: `rank` gives the number of each.
+    pub(crate) fn renumbered(self, number: impl Fn(usize) -> usize) -> Self {
+        self.renumbered_by(&number)
+    }
+
+    fn renumbered_by(mut self, number: &dyn Fn(usize) -> usize) -> Self {
+        match &mut self {
+            Self::Timeout { missing, .. } => {
+                missing.iter_mut().for_each(|rank| *rank = number(*rank))
+            }
+            Self::GaveUp { rank, reason } => {
+                *rank = number(*rank);
+                **reason = reason.clone().renumbered_by(number);
+            }
+            Self::RankLost { rank, .. }
+            | Self::Remote { rank, .. }
+            | Self::Malformed { rank, .. } => *rank = number(*rank),
+            Self::Disagree { first, rank, .. } => {
+                (*first, *rank) = (number(*first), number(*rank));
+            }
+            Self::TooFewValues | Self::Setting { .. } | Self::Engine { .. } => {}
+        }
+        self
+    }
+}
+
+/// Numbers for a message: `1, 2`.
+fn list(numbers: &[usize]) -> String {
+    let words: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+    words.join(", ")
+}
+
 /// Any error of this crate.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -668,6 +795,9 @@ pub enum Error {
     #[cfg(feature = "safetensors")]
     #[error(transparent)]
     State(#[from] StateError),
+    /// See [`SyncError`].
+    #[error(transparent)]
+    Sync(#[from] SyncError),
 }
 
 /// The device's own error is [`Error::Gpu`], wherever it comes from.

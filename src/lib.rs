@@ -86,6 +86,11 @@
 //! `state` saves layers of all norms to a safetensors file and loads them, under torch's names or other systems'. [`fold`] puts
 //! a BatchNorm into the weights of the layer before it.
 //!
+//! # One batch on several devices
+//!
+//! [`SyncBatchNorm`] takes its statistics from the batches of several ranks together: processes over MPI, or threads with a
+//! device each. The page [`sync`] says what is exchanged, and what happens when a rank fails.
+//!
 //! # A step in the caller's encoder
 //!
 //! A plan is made once for a shape, bound once to buffers, and recorded any number of times. Whatever can fail, fails before
@@ -151,13 +156,14 @@
 //!
 //! # Cargo features
 //!
-//! | feature | default | what it enables in wgpu |
+//! | feature | default | what it enables |
 //! |---|---|---|
 //! | `vulkan` | yes | Vulkan on Linux, Windows and Android |
 //! | `metal` | yes | Metal on macOS and iOS |
 //! | `dx12` | yes | DirectX 12 on Windows |
 //! | `gles` | no | OpenGL ES 3 |
 //! | `safetensors` | yes | nothing: it adds [`state`], which saves and loads layers |
+//! | `mpi` | no | the engine `sync::Mpi`; needs an MPI with `mpicc`, and libclang |
 //!
 //! With `default-features = false` the application's own features of wgpu decide.
 //!
@@ -183,13 +189,16 @@ pub mod rms_norm;
 mod shape;
 #[cfg(feature = "safetensors")]
 pub mod state;
+pub mod sync;
 mod word;
 
 pub use batch_norm::{BatchNorm, BatchNormConfig};
 pub use dtype::{Dtype, Element, Problem};
 #[cfg(feature = "safetensors")]
 pub use error::StateError;
-pub use error::{BindError, Error, FoldError, GpuError, PlanError, TensorError, TuneError};
+pub use error::{
+    BindError, Error, FoldError, GpuError, PlanError, SyncError, TensorError, TuneError,
+};
 pub use gpu::{Access, Caps, Form, Gpu, GpuOptions, Kernels, Launch, LaunchBinding, Tensor};
 pub use group_norm::{GroupNorm, GroupNormConfig};
 /// The crate of [`f16`](half::f16) and [`bf16`](half::bf16), in the version that [`Element`] is implemented for.
@@ -199,6 +208,7 @@ pub use layer_norm::{LayerNorm, LayerNormConfig};
 pub use norm::sample::{Line as SampleLine, SampleNorm};
 pub use rms_norm::{RmsNorm, RmsNormConfig};
 pub use shape::{Layout, Shape, ShapeError};
+pub use sync::SyncBatchNorm;
 /// The version of wgpu that the crate's signatures use.
 pub use wgpu;
 pub use word::WordError;
@@ -243,6 +253,11 @@ mod tests {
         check::<batch_norm::BackwardPlan>();
         check::<batch_norm::Step>();
         check::<batch_norm::Tuner>();
+        check::<SyncBatchNorm>();
+        check::<sync::Saved>();
+        check::<sync::Group>();
+        check::<sync::TrainPending>();
+        check::<sync::BackwardPending>();
         check::<reference::compare::Mismatch>();
     }
 }

@@ -24,7 +24,7 @@ const FLOORS: &[&[&str]] = &[
         "layer_norm/",
         "rms_norm/",
     ],
-    &["convert.rs", "fold.rs", "state/"],
+    &["convert.rs", "fold.rs", "state/", "sync/"],
     &["lib.rs", "architecture/", "choose.rs"],
 ];
 
@@ -55,6 +55,8 @@ const ON_A_DEVICE: &[&str] = &[
     "batch_norm/moments.rs",
     "batch_norm/precise.rs",
     "batch_norm/state.rs",
+    "sync/forward.rs",
+    "sync/backward.rs",
 ];
 
 /// What names every buffer of a norm.
@@ -74,7 +76,12 @@ fn library() -> Graph {
 
 /// The library, and each benchmark, example and executable of tests.
 fn crates() -> Vec<Graph> {
-    let mut roots = vec!["src/lib.rs".to_owned(), "tests/main.rs".to_owned()];
+    let mut roots = vec![
+        "src/lib.rs".to_owned(),
+        "tests/main.rs".to_owned(),
+        "tests/mpi.rs".to_owned(),
+        "examples/train_digits/sync_digits.rs".to_owned(),
+    ];
     for folder in ["benches", "examples"] {
         for entry in fs::read_dir(package().join(folder)).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();

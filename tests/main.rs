@@ -29,6 +29,8 @@ mod state;
 mod state_files;
 mod statistics;
 mod suites;
+mod sync;
+mod sync_suite;
 mod tuner;
 mod two_norms;
 mod words;

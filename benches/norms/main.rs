@@ -23,6 +23,7 @@ mod sample;
 mod sample_configs;
 mod steps;
 mod subject;
+mod sync;
 mod tensors;
 mod verify;
 
@@ -101,6 +102,9 @@ struct Arguments {
     /// A record of --compile to compare with: the figures of then stand in brackets where they were others.
     #[arg(long, requires = "compile")]
     against: Option<PathBuf>,
+    /// Times a step of 1, 2 and 4 ranks that synchronize BatchNorm's statistics, and its parts, instead of kernels.
+    #[arg(long)]
+    sync: bool,
     /// Writes the table to a new CSV file; a file that is there is never overwritten.
     #[arg(long)]
     record: Option<PathBuf>,
@@ -110,6 +114,9 @@ struct Arguments {
     /// Computes one result of a problem, says how long it took, and ends.
     #[arg(long, hide = true)]
     first_result: bool,
+    /// Takes part in the step as one rank, and ends.
+    #[arg(long, hide = true)]
+    sync_rank: bool,
     /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
@@ -175,13 +182,28 @@ impl Arguments {
 
     /// The first problem, of BatchNorm.
     fn problem(&self) -> anyhow::Result<Problem> {
-        let line = match self.lines.first() {
-            Some(line) => line.clone(),
-            None => self.listed().swap_remove(0).0,
-        };
-        match subject::parse(&line, self.passes())?.0 {
+        match self.lines.first() {
+            Some(line) => self.of_batch_norm(line),
+            None => self.of_batch_norm(&self.listed().swap_remove(0).0),
+        }
+    }
+
+    /// The problems of one rank.
+    fn rank_problems(&self) -> anyhow::Result<Vec<Problem>> {
+        if self.lines.is_empty() {
+            let lines = sync::PROBLEMS.iter();
+            return lines.map(|line| self.of_batch_norm(line)).collect();
+        }
+        let lines = self.lines.iter();
+        lines.map(|line| self.of_batch_norm(line)).collect()
+    }
+
+    fn of_batch_norm(&self, line: &str) -> anyhow::Result<Problem> {
+        match subject::parse(line, self.passes())?.0 {
             Line::Batch(line) => Ok(line.common.problem),
-            line => bail!("{line}: --host measures BatchNorm, whose lines begin with the extents"),
+            line => bail!(
+                "{line}: --host and --sync measure BatchNorm, whose lines begin with the extents"
+            ),
         }
     }
 
@@ -261,6 +283,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return compiled::compile(&subjects, &options);
     }
     let gpu = Gpu::open()?;
+    if arguments.sync_rank {
+        #[cfg(feature = "mpi")]
+        return sync::over_mpi::rank(&gpu, arguments.problem()?);
+        #[cfg(not(feature = "mpi"))]
+        bail!("--sync-rank: built without the feature mpi");
+    }
+    if arguments.sync {
+        return sync::measure(&gpu, &arguments.rank_problems()?);
+    }
     if arguments.host {
         return host::measure(&gpu, arguments.problem()?);
     }

@@ -50,6 +50,18 @@ impl Batch {
         mode: Mode,
         len: usize,
     ) -> anyhow::Result<Self> {
+        Self::part(gpu, data, network, mode, len, len)
+    }
+
+    /// The same for `len` images of a batch of `whole`, over which the loss is a mean.
+    pub fn part(
+        gpu: &Gpu,
+        data: &DataSet,
+        network: &Network,
+        mode: Mode,
+        len: usize,
+        whole: usize,
+    ) -> anyhow::Result<Self> {
         let mut program = Program::new(gpu, len);
         let indices = program.buffer(len);
         let scores = program.buffer(2 * len);
@@ -64,7 +76,7 @@ impl Batch {
         let activations = network.forward(&mut program, mode, &images)?;
         program.dispatch(
             include_str!("shaders/cross_entropy.wgsl"),
-            &[("classes", CLASSES as f64)],
+            &[("classes", CLASSES as f64), ("whole", whole as f64)],
             &[
                 &activations.logits,
                 &data.labels,
@@ -85,19 +97,20 @@ impl Batch {
         })
     }
 
-    /// Appends a step of gradient descent for all parameters of `network`.
+    /// Appends a step of gradient descent for all parameters of `network`, by the gradients of all ranks.
     pub fn descend(&mut self, network: &Network, learning_rate: f32) {
+        network.sum_gradients(&mut self.program);
         for parameter in network.parameters() {
             parameter.update(&mut self.program, learning_rate);
         }
     }
 
     /// Submits the work on these images, as many as the batch was made for, and does not wait for it.
-    pub fn submit(&self, images: &[u32]) {
+    pub fn submit(&self, images: &[u32]) -> anyhow::Result<()> {
         self.gpu
             .queue()
             .write_buffer(&self.indices, 0, bytemuck::cast_slice(images));
-        self.program.submit();
+        self.program.submit()
     }
 
     /// Waits, and returns the mean score of the `submissions` there were since the last call.

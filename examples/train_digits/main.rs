@@ -21,6 +21,7 @@ mod program;
 mod progress;
 mod random;
 mod settings;
+mod synchronized;
 #[cfg(test)]
 mod tests;
 mod training;
@@ -112,6 +113,7 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<()> {
         learning_rate: arguments.lr,
         batch: arguments.batch,
         seed: arguments.seed,
+        ranks: None,
     };
     let mut trainer = Trainer::new(&gpu, Digits::load()?, &settings)?;
 

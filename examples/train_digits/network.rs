@@ -9,7 +9,8 @@ use crate::layers::Linear;
 use crate::parameter::Parameter;
 use crate::program::Program;
 use crate::random::Random;
-use crate::settings::Settings;
+use crate::settings::{Ranks, Settings};
+use crate::synchronized;
 
 /// Channels of the images, of what the first block makes of them, and the second.
 const CHANNELS: [usize; 3] = [1, 16, 32];
@@ -18,6 +19,7 @@ pub struct Network {
     first: Block,
     second: Block,
     linear: Linear,
+    ranks: Option<Ranks>,
 }
 
 /// The results of the layers. The last is the network's own; the backward pass needs all.
@@ -35,12 +37,20 @@ impl Network {
             first: Block::new(gpu, settings, random, SIZE, image, first)?,
             second: Block::new(gpu, settings, random, SIZE / 2, first, second)?,
             linear: Linear::new(gpu, random, pooled * pooled * second, CLASSES),
+            ranks: settings.ranks.clone(),
         })
     }
 
     pub fn parameters(&self) -> Vec<&Parameter> {
         let linear = [&self.linear.weight, &self.linear.bias.value];
         [self.first.parameters(), self.second.parameters(), linear].concat()
+    }
+
+    /// Appends the sum of all ranks' gradients, if there are several.
+    pub fn sum_gradients(&self, program: &mut Program) {
+        if let Some(ranks) = &self.ranks {
+            synchronized::sum(program, &ranks.group, &self.parameters());
+        }
     }
 
     pub fn forward(

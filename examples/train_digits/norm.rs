@@ -1,17 +1,22 @@
 //! Norms by the library, in a program of this example.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use anyhow::Context;
 use wgpu::Buffer;
 use wgpu_norm::batch_norm::{self, EvalBuffers, EvalPlan, TrainBuffers, TrainPlan};
 use wgpu_norm::group_norm::{
     BackwardBuffers, BackwardPlan, Epilogue, ForwardBuffers, ForwardPlan, SampleNorm,
 };
+use wgpu_norm::sync::{Group, Saved};
 use wgpu_norm::{
-    BatchNormConfig, Dtype, Gpu, GroupNormConfig, InstanceNormConfig, LayerNormConfig, Problem,
-    RmsNormConfig, Shape,
+    BatchNormConfig, Dtype, Error, Gpu, GroupNormConfig, InstanceNormConfig, LayerNormConfig,
+    Problem, RmsNormConfig, Shape, SyncBatchNorm,
 };
 
 use crate::parameter::Parameter;
-use crate::program::{Program, storage, upload};
+use crate::program::{Program, copy, storage, upload};
 use crate::settings::{Settings, WhichNorm};
 
 /// GroupNorm's groups, of 2 channels in the first block and 4 in the second.
@@ -47,7 +52,12 @@ pub fn norm(
     let problem = images.problem(settings.batch);
     let relu = Epilogue::Relu;
     Ok(match settings.norm {
-        WhichNorm::Batch => Some(Box::new(Batch::new(gpu, images, problem)?)),
+        WhichNorm::Batch => match &settings.ranks {
+            Some(ranks) if ranks.synchronized => {
+                Some(Box::new(Synchronized::new(gpu, &ranks.group, images)?))
+            }
+            _ => Some(Box::new(Batch::new(gpu, images, problem)?)),
+        },
         WhichNorm::Group => {
             let config = GroupNormConfig::new(GROUPS, channels).epilogue(relu);
             Some(Box::new(Sample::new(gpu, images, problem, config)?))
@@ -132,21 +142,16 @@ impl Norm for Batch {
         Ok(y)
     }
 
-    /// Normalizes with the running statistics.
     fn eval(&self, program: &mut Program, x: &Buffer) -> anyhow::Result<Buffer> {
-        let gpu = program.gpu();
         let problem = self.images.problem(program.batch());
-        let plan = EvalPlan::new(gpu.kernels(), problem, &self.config)?;
-        let y = storage(gpu, x.size());
-        let scratch = scratch(gpu, plan.scratch_bytes());
-        let buffers = EvalBuffers::new(x.slice(..))
-            .y(y.slice(..))
-            .affine(self.affine.value.slice(..))
-            .running(self.running.slice(..))
-            .scratch(scratch.as_ref().map(|buffer| buffer.slice(..)));
-        let step = plan.bind(&buffers)?;
-        program.norm(step);
-        Ok(y)
+        evaluate(
+            program,
+            problem,
+            &self.config,
+            &self.affine.value,
+            &self.running,
+            x,
+        )
     }
 
     fn backward(&self, program: &mut Program, x: &Buffer, dy: &Buffer) -> anyhow::Result<Buffer> {
@@ -163,6 +168,103 @@ impl Norm for Batch {
             .scratch(scratch.as_ref().map(|buffer| buffer.slice(..)));
         let step = plan.bind(&buffers)?;
         program.norm(step);
+        Ok(dx)
+    }
+}
+
+/// Normalizes with the running statistics.
+fn evaluate(
+    program: &mut Program,
+    problem: Problem,
+    config: &BatchNormConfig,
+    affine: &Buffer,
+    running: &Buffer,
+    x: &Buffer,
+) -> anyhow::Result<Buffer> {
+    let gpu = program.gpu();
+    let plan = EvalPlan::new(gpu.kernels(), problem, config)?;
+    let y = storage(gpu, x.size());
+    let scratch = scratch(gpu, plan.scratch_bytes());
+    let buffers = EvalBuffers::new(x.slice(..))
+        .y(y.slice(..))
+        .affine(affine.slice(..))
+        .running(running.slice(..))
+        .scratch(scratch.as_ref().map(|buffer| buffer.slice(..)));
+    let step = plan.bind(&buffers)?;
+    program.norm(step);
+    Ok(y)
+}
+
+/// BatchNorm with the statistics of a batch over several ranks, which the host exchanges.
+struct Synchronized {
+    images: Images,
+    affine: Parameter,
+    layer: Rc<RefCell<SyncBatchNorm>>,
+    saved: Rc<RefCell<Option<Saved>>>,
+}
+
+impl Synchronized {
+    fn new(gpu: &Gpu, group: &Group, images: Images) -> anyhow::Result<Self> {
+        let config = BatchNormConfig::new(images.channels).epilogue(Epilogue::Relu);
+        let layer = config.build(gpu)?.to_sync(group);
+        let affine = layer.local().affine_buffer();
+        let affine = affine.context("a layer with weight and bias")?.clone();
+        Ok(Self {
+            images,
+            affine: Parameter::of(gpu, affine),
+            layer: Rc::new(RefCell::new(layer)),
+            saved: Rc::default(),
+        })
+    }
+}
+
+impl Norm for Synchronized {
+    fn affine(&self) -> &Parameter {
+        &self.affine
+    }
+
+    fn train(&self, program: &mut Program, x: &Buffer) -> anyhow::Result<Buffer> {
+        let gpu = program.gpu().clone();
+        let y = storage(&gpu, x.size());
+        let x = gpu.tensor_from_buffer(self.images.problem(program.batch()), x.clone())?;
+        let (layer, saved, out) = (self.layer.clone(), self.saved.clone(), y.clone());
+        program.host(move || {
+            let (y, left) = layer.borrow_mut().train(&x)?;
+            *saved.borrow_mut() = Some(left);
+            copy(&gpu, &[(y.buffer(), &out)]);
+            Ok(())
+        });
+        Ok(y)
+    }
+
+    fn eval(&self, program: &mut Program, x: &Buffer) -> anyhow::Result<Buffer> {
+        let problem = self.images.problem(program.batch());
+        let layer = self.layer.borrow();
+        let running = layer.local().running_buffer();
+        let running = running.context("a layer with running statistics")?;
+        evaluate(
+            program,
+            problem,
+            layer.config(),
+            &self.affine.value,
+            running,
+            x,
+        )
+    }
+
+    fn backward(&self, program: &mut Program, _: &Buffer, dy: &Buffer) -> anyhow::Result<Buffer> {
+        let gpu = program.gpu().clone();
+        let dx = storage(&gpu, dy.size());
+        let dy = gpu.tensor_from_buffer(self.images.problem(program.batch()), dy.clone())?;
+        let (layer, saved, out) = (self.layer.clone(), self.saved.clone(), dx.clone());
+        let gradient = self.affine.gradient.clone();
+        program.host(move || {
+            let saved = saved.take().context("a forward pass before")?;
+            let gradients = layer.borrow().backward(saved, &dy).map_err(Error::from)?;
+            let own = gradients.buffer().context("gradients of weight and bias")?;
+            copy(&gpu, &[(gradients.dx.buffer(), &out), (own, &gradient)]);
+            Ok(())
+        });
         Ok(dx)
     }
 }

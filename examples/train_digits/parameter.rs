@@ -18,7 +18,11 @@ pub struct Parameter {
 
 impl Parameter {
     pub fn new(gpu: &Gpu, initial: &[f32]) -> Self {
-        let value = upload(gpu, initial);
+        Self::of(gpu, upload(gpu, initial))
+    }
+
+    /// Values that are there already.
+    pub fn of(gpu: &Gpu, value: Buffer) -> Self {
         Self {
             gradient: storage(gpu, value.size()),
             velocity: storage(gpu, value.size()),

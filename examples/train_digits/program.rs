@@ -26,6 +26,9 @@ pub struct Program {
     commands: Vec<Command>,
 }
 
+/// Something that the host does between two submissions.
+type HostStep = Box<dyn Fn() -> anyhow::Result<()>>;
+
 enum Command {
     Dispatch {
         pipeline: wgpu::ComputePipeline,
@@ -33,6 +36,7 @@ enum Command {
         workgroups: u32,
     },
     Norm(Step),
+    Host(HostStep),
 }
 
 impl Program {
@@ -111,14 +115,30 @@ impl Program {
         self.commands.push(Command::Norm(step));
     }
 
-    /// Runs the program on the GPU in one submission, without waiting for it.
-    pub fn submit(&self) {
+    /// Appends what the host does when all that was appended before has been submitted.
+    pub fn host(&mut self, step: impl Fn() -> anyhow::Result<()> + 'static) {
+        self.commands.push(Command::Host(Box::new(step)));
+    }
+
+    /// Runs the program on the GPU without waiting for it: in one submission, if the host has nothing to do in between.
+    pub fn submit(&self) -> anyhow::Result<()> {
+        let ends = |command: &Command| matches!(command, Command::Host(_));
+        for commands in self.commands.split_inclusive(ends) {
+            self.submit_part(commands);
+            if let Some(Command::Host(step)) = commands.last() {
+                step()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn submit_part(&self, commands: &[Command]) {
         let mut encoder = self
             .gpu
             .device()
             .create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
-        for command in &self.commands {
+        for command in commands {
             match command {
                 Command::Dispatch {
                     pipeline,
@@ -130,6 +150,7 @@ impl Program {
                     pass.dispatch_workgroups(*workgroups, 1, 1);
                 }
                 Command::Norm(step) => step.record(&mut pass),
+                Command::Host(_) => {}
             }
         }
         // The encoder can be finished only when the pass is.
@@ -161,16 +182,34 @@ pub fn upload<T: Pod>(gpu: &Gpu, values: &[T]) -> Buffer {
     })
 }
 
+/// Copies what buffers hold to others of their size, after all that was submitted before.
+pub fn copy(gpu: &Gpu, pairs: &[(&Buffer, &Buffer)]) {
+    let mut encoder = gpu.device().create_command_encoder(&Default::default());
+    for (from, to) in pairs {
+        encoder.copy_buffer_to_buffer(from, 0, to, 0, to.size());
+    }
+    gpu.queue().submit([encoder.finish()]);
+}
+
 /// Waits for the GPU and returns what `buffer` holds.
 pub fn download<T: Pod>(gpu: &Gpu, buffer: &Buffer) -> anyhow::Result<Vec<T>> {
+    download_all(gpu, &[buffer])
+}
+
+/// Waits for the GPU and returns what the buffers hold, one after the other.
+pub fn download_all<T: Pod>(gpu: &Gpu, buffers: &[&Buffer]) -> anyhow::Result<Vec<T>> {
     let staging = gpu.device().create_buffer(&wgpu::BufferDescriptor {
         label: None,
-        size: buffer.size(),
+        size: buffers.iter().map(|buffer| buffer.size()).sum(),
         usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
         mapped_at_creation: false,
     });
     let mut encoder = gpu.device().create_command_encoder(&Default::default());
-    encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+    let mut end = 0;
+    for buffer in buffers {
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging, end, buffer.size());
+        end += buffer.size();
+    }
     gpu.queue().submit([encoder.finish()]);
     // Whether the mapping failed is what get_mapped_range tells.
     staging.map_async(wgpu::MapMode::Read, .., |_| {});

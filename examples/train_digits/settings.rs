@@ -4,6 +4,7 @@ use std::fmt;
 
 use clap::ValueEnum;
 use wgpu_norm::Dtype;
+use wgpu_norm::sync::Group;
 
 /// What follows the convolutions.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -37,4 +38,14 @@ pub struct Settings {
     /// Images in a batch.
     pub batch: usize,
     pub seed: u64,
+    /// Those that share a batch, if there are several.
+    pub ranks: Option<Ranks>,
+}
+
+/// Several ranks with the same network, each with a part of the batch.
+#[derive(Clone)]
+pub struct Ranks {
+    pub group: Group,
+    /// Whether BatchNorm's statistics are those of the whole batch.
+    pub synchronized: bool,
 }

@@ -19,6 +19,7 @@ fn settings(norm: WhichNorm, batch: usize) -> Settings {
         learning_rate: 0.1,
         batch,
         seed: 3,
+        ranks: None,
     }
 }
 
@@ -58,7 +59,7 @@ fn check_gradients(norm: WhichNorm) {
                 .collect();
             gpu.queue()
                 .write_buffer(&parameter.value, 0, bytemuck::cast_slice(&moved));
-            batch.submit(images);
+            batch.submit(images).unwrap();
             batch.take_score(1).unwrap().loss
         };
         let measured = (loss_at(STEP) - loss_at(-STEP)) / f64::from(2.0 * STEP);

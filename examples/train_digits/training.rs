@@ -50,14 +50,14 @@ impl Trainer {
         let mut images = self.order.iter().copied().cycle();
         for _ in 0..self.steps() {
             let batch: Vec<u32> = images.by_ref().take(self.batch).collect();
-            self.training.submit(&batch);
+            self.training.submit(&batch)?;
         }
         self.training.take_score(self.steps())
     }
 
     /// How well the network does on images that it did not learn from.
     pub fn test(&self) -> anyhow::Result<Score> {
-        self.test.submit(&self.test_images);
+        self.test.submit(&self.test_images)?;
         self.test.take_score(1)
     }
 }

@@ -306,26 +306,43 @@ impl BatchNorm {
         &self,
         saved: Saved,
         dy: &Tensor,
-        mut wanted: Wanted<'_>,
+        wanted: Wanted<'_>,
     ) -> Result<Gradients<Option<Tensor>>, BackwardError> {
-        wanted.parameters &= !self.freeze.parameters;
-        self.try_backward(&saved, dy, wanted)
+        self.gradients(&saved, dy, wanted)
             .map_err(|error| saved.refused(error))
     }
 
-    fn try_backward(
+    /// Is `saved` the layer's, and does the gradient fit?
+    pub(crate) fn check_backward(
+        &self,
+        saved: &Saved,
+        dy: &Tensor,
+        wanted: Wanted<'_>,
+    ) -> Result<(), Error> {
+        saved.check(self.id, &self.gpu, dy, wanted.dadded)?;
+        match wanted.dadded {
+            None => Ok(()),
+            Some(_) => Err(Error::Plan(PlanError::Unsupported {
+                field: "dadded",
+                reason: "BatchNorm adds no other gradient to dx; add it after the pass",
+            })),
+        }
+    }
+
+    /// What is wanted, without what is frozen.
+    pub(crate) fn unfrozen<'a>(&self, mut wanted: Wanted<'a>) -> Wanted<'a> {
+        wanted.parameters &= !self.freeze.parameters;
+        wanted
+    }
+
+    pub(crate) fn gradients(
         &self,
         saved: &Saved,
         dy: &Tensor,
         wanted: Wanted<'_>,
     ) -> Result<Gradients<Option<Tensor>>, Error> {
-        saved.check(self.id, &self.gpu, dy, wanted.dadded)?;
-        if wanted.dadded.is_some() {
-            return Err(Error::Plan(PlanError::Unsupported {
-                field: "dadded",
-                reason: "BatchNorm adds no other gradient to dx; add it after the pass",
-            }));
-        }
+        self.check_backward(saved, dy, wanted)?;
+        let wanted = self.unfrozen(wanted);
         let problem = saved.x.problem();
         let tuning = self.tuning(problem);
         let options = BackwardOptions {
@@ -360,11 +377,27 @@ impl BatchNorm {
         Ok(gradients)
     }
 
-    fn running_slice(&self) -> Option<wgpu::BufferSlice<'_>> {
+    /// Tells the layer from others.
+    pub(crate) fn id(&self) -> LayerId {
+        self.id
+    }
+
+    pub(crate) fn affine_slice(&self) -> Option<wgpu::BufferSlice<'_>> {
+        self.parameters.slice()
+    }
+
+    pub(crate) fn running_slice(&self) -> Option<wgpu::BufferSlice<'_>> {
         self.running.as_ref().map(|buffer| buffer.slice(..))
     }
 
-    fn saved(&self, x: &Tensor, y: &Tensor, statistics: wgpu::Buffer, frozen: bool) -> Saved {
+    /// What a forward pass by these statistics leaves for backward.
+    pub(crate) fn saved(
+        &self,
+        x: &Tensor,
+        y: &Tensor,
+        statistics: wgpu::Buffer,
+        frozen: bool,
+    ) -> Saved {
         Saved::new(self.id, self.config.epilogue, x, y, statistics, frozen)
     }
 }

@@ -75,7 +75,8 @@ impl BatchNorm {
         self.gpu().submit(|encoder| {
             stats.encode(encoder);
             finalize.encode(encoder);
-        })
+        })?;
+        Ok(())
     }
 
     /// Compares the statistics of a batch with the running ones. Waits for the device, and changes nothing.
@@ -116,13 +117,13 @@ impl BatchNorm {
         }
     }
 
-    pub(super) fn new_moments(&self) -> Result<wgpu::Buffer, Error> {
+    pub(crate) fn new_moments(&self) -> Result<wgpu::Buffer, Error> {
         let bytes = self.config().moment_rows().bytes();
         self.gpu().new_buffer("moments", bytes)
     }
 
     /// The step that computes the moments of a batch.
-    pub(super) fn stats_step(&self, x: &Tensor, moments: &wgpu::Buffer) -> Result<Step, Error> {
+    pub(crate) fn stats_step(&self, x: &Tensor, moments: &wgpu::Buffer) -> Result<Step, Error> {
         check_device(self.gpu(), "x", x)?;
         let plan = StatsPlan::new(self.gpu().kernels(), x.problem(), self.config())?;
         let scratch = self.gpu().new_buffer("scratch", plan.scratch_bytes())?;

@@ -24,4 +24,5 @@ pub use open::{Gpu, GpuOptions};
 pub use program::{Launch, LaunchBinding};
 pub use step::Step;
 pub use tensor::Tensor;
+pub(crate) use transfer::Reading;
 pub(crate) use wait::wait;

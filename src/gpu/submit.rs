@@ -12,11 +12,11 @@ const USAGE: wgpu::BufferUsages = wgpu::BufferUsages::STORAGE
 
 impl Gpu {
     /// Records commands and submits them. Waits first if too many submissions are under way; an error then means that nothing
-    /// was recorded.
+    /// was recorded. Returns the submission, which can be waited for.
     pub(crate) fn submit(
         &self,
         record: impl FnOnce(&mut wgpu::CommandEncoder),
-    ) -> Result<(), Error> {
+    ) -> Result<wgpu::SubmissionIndex, Error> {
         self.under_way().pace(self.device())?;
         let index = guarded(self.device(), ("commands", 0), || {
             let mut encoder = self.device().create_command_encoder(&Default::default());
@@ -24,8 +24,8 @@ impl Gpu {
             self.queue().submit([encoder.finish()])
         })
         .map_err(|refusal| refusal.or(|message| Error::from(BindError::Refused { message })))?;
-        self.under_way().push(index);
-        Ok(())
+        self.under_way().push(index.clone());
+        Ok(index)
     }
 
     /// A buffer of values, parameters or statistics, all zero.

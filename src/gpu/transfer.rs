@@ -2,14 +2,19 @@
 
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bytemuck::Pod;
 
 use super::buffer::allocated;
 use super::guard::guarded;
 use super::open::Gpu;
-use super::wait::{wait, wait_async};
-use crate::error::{Error, GpuError, TensorError};
+use super::wait::{wait, wait_async, wait_for};
+use crate::error::{BindError, Error, GpuError, TensorError};
+
+/// The longest time that another thread needs for wgpu's call to a mapping's callback.
+const LONGEST_CALL: Duration = Duration::from_secs(10);
 
 impl Gpu {
     /// The f32 values of a slice, such as running statistics or moments that the host is to combine. Blocks until all
@@ -124,6 +129,35 @@ impl Gpu {
         transfer.finish(convert)
     }
 
+    /// Records commands, and the copy of a range of a buffer to the host, in one submission, as
+    /// [`submit`](Self::submit). The host can do other work before it waits for the values.
+    pub(crate) fn submit_and_read(
+        &self,
+        record: impl FnOnce(&mut wgpu::CommandEncoder),
+        buffer: &wgpu::Buffer,
+        range: Range<u64>,
+    ) -> Result<Reading, Error> {
+        let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
+        let staging = allocated(self.device(), "readback", size(&range), usage)?;
+        let submission = self.submit(|encoder| {
+            record(encoder);
+            encoder.copy_buffer_to_buffer(buffer, range.start, &staging, 0, size(&range));
+        })?;
+        let (sender, mapped) = channel();
+        guarded(self.device(), ("readback", size(&range)), || {
+            staging.map_async(wgpu::MapMode::Read, .., move |result| {
+                // Values that nobody waits for any more have no receiver.
+                let _ = sender.send(result);
+            });
+        })
+        .map_err(|refusal| refusal.or(|message| Error::from(BindError::Refused { message })))?;
+        Ok(Reading {
+            gpu: self.clone(),
+            submission,
+            transfer: Mutex::new(Transfer { staging, mapped }),
+        })
+    }
+
     /// Submits the copy of the ranges to one mappable buffer and asks for its mapping; `None` if they have no bytes.
     fn transfer(
         &self,
@@ -157,7 +191,27 @@ impl Gpu {
     }
 }
 
+/// Values on their way to the host, behind the work of one submission.
+#[derive(Debug)]
+pub struct Reading {
+    gpu: Gpu,
+    submission: wgpu::SubmissionIndex,
+    /// In a mutex for nothing but that threads may share it.
+    transfer: Mutex<Transfer>,
+}
+
+impl Reading {
+    /// The values. Blocks until the submission is done; later ones may still be under way.
+    pub(crate) fn finish<T: Pod>(self) -> Result<Vec<T>, Error> {
+        wait_for(self.gpu.device(), Some(self.submission))?;
+        let transfer = self.transfer.into_inner();
+        let transfer = transfer.unwrap_or_else(PoisonError::into_inner);
+        transfer.finish(bytemuck::pod_collect_to_vec)
+    }
+}
+
 /// Bytes on their way to the host.
+#[derive(Debug)]
 struct Transfer {
     staging: wgpu::Buffer,
     mapped: Receiver<Result<(), wgpu::BufferAsyncError>>,
@@ -167,8 +221,10 @@ impl Transfer {
     /// Converts the bytes, after a wait in which they were mapped.
     fn finish<R>(&self, convert: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
         let lost = |message: String| GpuError::DeviceLost { message };
+        // It has been mapped. But the call that says so may be one of another thread that waits for the device, which has
+        // still to make it.
         self.mapped
-            .try_recv()
+            .recv_timeout(LONGEST_CALL)
             .map_err(|error| lost(format!("the mapping was dropped: {error}")))?
             .map_err(|error| lost(error.to_string()))?;
         let view = self
@@ -234,6 +290,44 @@ mod tests {
         );
         assert!(gpu.read_many::<u32>(&[]).unwrap().is_empty());
         assert_eq!(gpu.read_buffer::<u32>(&b, 4, 2).unwrap(), [2001, 2002]);
+    }
+
+    #[test]
+    fn values_are_read_behind_the_work_of_their_submission() {
+        let gpu = test_gpu();
+        let [from, to] = [[1u32, 2, 3, 4], [0; 4]].map(|words| {
+            gpu.filled_buffer("test", bytemuck::cast_slice(&words))
+                .unwrap()
+        });
+        let copy = |encoder: &mut wgpu::CommandEncoder| {
+            encoder.copy_buffer_to_buffer(&from, 0, &to, 0, 16);
+        };
+        let reading = gpu.submit_and_read(copy, &to, 4..16).unwrap();
+        // Work that is recorded meanwhile comes after it.
+        gpu.write("test", &to, 0, &[0xff; 16]).unwrap();
+        let later = gpu.submit_and_read(|_| (), &to, 0..4).unwrap();
+        assert_eq!(reading.finish::<u32>().unwrap(), [2, 3, 4]);
+        assert_eq!(later.finish::<u32>().unwrap(), [u32::MAX]);
+        // Nobody needs to wait for it.
+        drop(gpu.submit_and_read(copy, &to, 0..16).unwrap());
+    }
+
+    /// Each of them may be told by the wait of another one that its buffer is mapped.
+    #[test]
+    fn threads_read_from_one_device() {
+        let gpu = test_gpu();
+        std::thread::scope(|scope| {
+            for thread in 0..4u32 {
+                scope.spawn(move || {
+                    for round in 0..300 {
+                        let words = [thread, round];
+                        let bytes = bytemuck::cast_slice(&words);
+                        let buffer = gpu.filled_buffer("test", bytes).unwrap();
+                        assert_eq!(gpu.read_buffer::<u32>(&buffer, 0, 2).unwrap(), words);
+                    }
+                });
+            }
+        });
     }
 
     #[test]

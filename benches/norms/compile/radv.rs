@@ -49,7 +49,7 @@ pub struct Compiled {
 struct Loaded {
     instance: Instance,
     // Keeps the loader's library in memory, longer than the instance.
-    entry: Entry,
+    _entry: Entry,
 }
 
 impl Drop for Loaded {
@@ -81,7 +81,10 @@ impl Radv {
         // SAFETY: the structures that `info` points to outlive the call.
         let instance =
             unsafe { entry.create_instance(&info, None) }.context("no Vulkan instance")?;
-        let loaded = Loaded { instance, entry };
+        let loaded = Loaded {
+            instance,
+            _entry: entry,
+        };
         let instance = &loaded.instance;
         // SAFETY: the instance is alive, here and below.
         let found = unsafe { instance.enumerate_physical_devices() }?;

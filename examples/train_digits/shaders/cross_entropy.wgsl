@@ -1,7 +1,8 @@
-// Softmax and cross-entropy, the mean over the batch, with the gradient. One invocation judges one
+// Softmax and cross-entropy, the mean over the whole batch, with the gradient. One invocation judges one
 // image.
 
 override classes: u32; // the digits there are
+override whole: u32; // images of the whole batch, of which these may be a part
 
 struct Score {
     loss: f32,
@@ -38,7 +39,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     }
     for (var digit = 0u; digit < classes; digit++) {
         let probability = exp(logits[first + digit] - largest) / sum;
-        dlogits[first + digit] = (probability - select(0.0, 1.0, digit == label)) / f32(images);
+        dlogits[first + digit] = (probability - select(0.0, 1.0, digit == label)) / f32(whole);
     }
     scores[id.x].loss += log(sum) + largest - logits[first + label];
     scores[id.x].correct += select(0.0, 1.0, likeliest == label);
