@@ -150,6 +150,10 @@ fn explain(arguments: Arguments, out: &mut impl Write) -> anyhow::Result<()> {
     for (number, launch) in (1..).zip(&launches) {
         print_launch(number, launch, arguments.wgsl, out)?;
     }
+    writeln!(
+        out,
+        "\nregisters and code, as compiled for AMD's GPUs: cargo bench -- --compile \"{line}\""
+    )?;
     Ok(())
 }
 

@@ -162,7 +162,7 @@
 //! | `metal` | yes | Metal on macOS and iOS |
 //! | `dx12` | yes | DirectX 12 on Windows |
 //! | `gles` | no | OpenGL ES 3 |
-//! | `safetensors` | yes | nothing: it adds [`state`], which saves and loads layers |
+//! | `safetensors` | yes | [`state`], which saves and loads layers |
 //! | `mpi` | no | the engine `sync::Mpi`; needs an MPI with `mpicc`, and libclang |
 //!
 //! With `default-features = false` the application's own features of wgpu decide.

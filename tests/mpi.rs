@@ -42,7 +42,15 @@ fn main() -> ExitCode {
         _ => {}
     }
     // The words that other tests take to run some of them only.
-    let mut filters = arguments.iter().filter(|word| !word.starts_with('-'));
+    let takes_value = |word: &String| {
+        ["--test-threads", "--skip", "--format", "--color"].contains(&word.as_str())
+    };
+    let after = std::iter::once(None).chain(arguments.iter().map(Some));
+    let words = arguments.iter().zip(after);
+    let words = words.filter(|(_, before)| !before.is_some_and(takes_value));
+    let mut filters = words
+        .map(|(word, _)| word)
+        .filter(|word| !word.starts_with('-'));
     if filters.clone().next().is_some() && !filters.any(|word| word == "mpi") {
         return ExitCode::SUCCESS;
     }

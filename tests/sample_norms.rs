@@ -194,6 +194,23 @@ fn the_layer_follows_the_reference_in_every_rank_layout_and_storage_type<C: Test
     }
 }
 
+/// Rows of a long context's features and of a vocabulary, one of them alone.
+#[test]
+fn long_rows_follow_the_reference() {
+    let gpu = gpu();
+    for (rows, size, dtype) in [
+        (3, 16_384, Dtype::F32),
+        (1, 16_384, Dtype::Bf16),
+        (2, 50_257, Dtype::F32),
+        (1, 50_257, Dtype::F16),
+    ] {
+        let shape = Shape::nc(rows, size);
+        let problem = Problem::new(shape, dtype);
+        follow_the_reference(&gpu, problem, LayerNormConfig::usual(shape));
+        follow_the_reference(&gpu, problem, RmsNormConfig::usual(shape));
+    }
+}
+
 fn the_layer_follows_the_reference_with_every_epilogue<C: Tested>() {
     let gpu = gpu();
     for (index, &epilogue) in Epilogue::ALL.iter().enumerate() {

@@ -119,6 +119,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             accuracies.push(accuracy);
         }
     }
+    // Nobody leaves before all have come.
+    group.sum(&mut [0.0])?;
     if group.rank() == 0 {
         let seconds = start.elapsed().as_secs_f64();
         println!("{seconds:.1} s on {}", gpu.adapter_name());
@@ -129,8 +131,6 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             _ => {}
         }
     }
-    // Nobody leaves before all have come.
-    group.sum(&mut [0.0])?;
     Ok(())
 }
 

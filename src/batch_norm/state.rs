@@ -36,7 +36,7 @@ impl BatchNorm {
     /// call returns the state.
     pub fn state(&self) -> Result<State, Error> {
         let state = self.read_state()?;
-        self.tell_of_skipped(&state)?;
+        self.tell_of_skipped(state.num_batches_skipped.as_deref().unwrap_or_default())?;
         Ok(state)
     }
 
@@ -47,20 +47,23 @@ impl BatchNorm {
     }
 
     /// Returns an error if channels have skipped batches of which none has told.
-    fn tell_of_skipped(&self, state: &State) -> Result<(), TensorError> {
-        let skipped = state.num_batches_skipped.iter().flatten();
-        let total = skipped.clone().copied().map(u64::from).sum();
+    pub(crate) fn tell_of_skipped(&self, skipped: &[u32]) -> Result<(), TensorError> {
+        let total = skipped.iter().copied().map(u64::from).sum();
         let known = self.skipped_told.swap(total, Ordering::Relaxed);
-        let first = skipped
-            .copied()
-            .enumerate()
-            .find(|(_, batches)| *batches > 0);
-        match (first, self.config().non_finite) {
-            (Some((channel, batches)), NonFinite::Error) if total > known => {
+        let channel = skipped.iter().position(|&batches| batches > 0);
+        match (channel, self.config().non_finite) {
+            (Some(channel), NonFinite::Error) if total > known => {
+                let batches = skipped[channel];
                 Err(TensorError::NonFinite { channel, batches })
             }
             _ => Ok(()),
         }
+    }
+
+    /// These are no news.
+    pub(crate) fn skipped_are_known(&self, skipped: &[u32]) {
+        let total = skipped.iter().copied().map(u64::from).sum();
+        self.skipped_told.store(total, Ordering::Relaxed);
     }
 
     /// [`state`](Self::state) as a future.
@@ -70,7 +73,7 @@ impl BatchNorm {
     pub async fn state_async(&self) -> Result<State, Error> {
         let ranges = self.state_ranges();
         let state = self.state_of(self.gpu().read_many_async(&ranges).await?);
-        self.tell_of_skipped(&state)?;
+        self.tell_of_skipped(state.num_batches_skipped.as_deref().unwrap_or_default())?;
         Ok(state)
     }
 
@@ -168,9 +171,7 @@ impl BatchNorm {
             let both = rows.num_batches_tracked.start..rows.num_batches_skipped.end;
             self.write_row("running", running, Some(both), counters.as_deref())?;
         }
-        let skipped = state.num_batches_skipped.iter().flatten();
-        let told = skipped.copied().map(u64::from).sum();
-        self.skipped_told.store(told, Ordering::Relaxed);
+        self.skipped_are_known(state.num_batches_skipped.as_deref().unwrap_or_default());
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use crate::batch_norm::{
     BackwardApplyBuffers, BackwardApplyPlan, BackwardCombineBuffers, BackwardCombinePlan,
     BackwardReduceBuffers, BackwardReducePlan, Destination, Gradients, PieceOptions, Step, Wanted,
 };
-use crate::error::{BindError, Error, PlanError, SyncError};
+use crate::error::{BindError, Error, PlanError, SyncError, TensorError};
 use crate::gpu::{Reading, Tensor};
 
 /// A backward pass whose sums are on their way to the host: [`SyncBatchNorm::begin_backward`].
@@ -17,14 +17,14 @@ use crate::gpu::{Reading, Tensor};
 pub struct BackwardPending {
     saved: Saved,
     dy: Tensor,
-    /// What is under way; an error is for `finish_backward` to tell.
+    /// What is under way; an error is for `finish_backward` to tell, to the other ranks, too.
     begun: Result<Begun, Error>,
 }
 
 #[derive(Debug)]
 enum Begun {
-    /// The other ranks have no part in it.
-    Done(Box<Gradients<Option<Tensor>>>),
+    /// The other ranks have no part in it, whatever came of it.
+    Done(Box<Result<Gradients<Option<Tensor>>, Error>>),
     Sums(Box<Reduced>),
 }
 
@@ -84,10 +84,11 @@ impl SyncBatchNorm {
         let alone = saved.step.is_none() || self.alone();
         let local = wanted.dx.is_none() && self.reduction == Reduction::Local;
         let begun = match alone || local {
-            true => self
-                .layer
-                .gradients(&saved.inner, dy, wanted)
-                .map(|gradients| Begun::Done(Box::new(gradients))),
+            true => Ok(Begun::Done(Box::new(self.layer.gradients(
+                &saved.inner,
+                dy,
+                wanted,
+            )))),
             false => self
                 .reduce(&saved, dy, wanted)
                 .map(|reduced| Begun::Sums(Box::new(reduced))),
@@ -197,7 +198,13 @@ impl SyncBatchNorm {
     ) -> Result<Gradients<Option<Tensor>>, BackwardError> {
         let BackwardPending { saved, dy, begun } = pending;
         let gradients = match begun {
-            Ok(Begun::Done(gradients)) => return Ok(*gradients),
+            Ok(Begun::Done(gradients)) => {
+                let gradients = match saved.inner.is_of(self.layer.id()) {
+                    true => *gradients,
+                    false => Err(TensorError::ForeignSaved.into()),
+                };
+                return gradients.map_err(|error| saved.refused(error));
+            }
             Ok(Begun::Sums(reduced)) => self.gradients(&saved, &dy, Ok(*reduced)),
             Err(error) => self.gradients(&saved, &dy, Err(error)),
         };
@@ -210,10 +217,12 @@ impl SyncBatchNorm {
         dy: &Tensor,
         reduced: Result<Reduced, Error>,
     ) -> Result<Gradients<Option<Tensor>>, Error> {
-        let Some(step) = saved.step.filter(|_| !self.alone()) else {
-            // Only an error has come so far without a part for the other ranks.
-            return reduced.map(|reduced| reduced.gradients);
+        let reduced = match saved.inner.is_of(self.layer.id()) {
+            true => reduced,
+            false => Err(TensorError::ForeignSaved.into()),
         };
+        // What is exchanged has a step.
+        let step = saved.step.unwrap_or_default();
         let count = saved.inner.x.shape().values_per_channel().unwrap_or(0) as u64;
         let read = reduced.and_then(|reduced| {
             let rows: Vec<f32> = reduced.reading.finish()?;

@@ -14,11 +14,7 @@ use super::collective::Collective;
 use super::message::{read_error, write_error};
 use crate::error::SyncError;
 
-/// The first byte of a message between two ranks.
-const DATA: u8 = 0;
-const GAVE_UP: u8 = 1;
-
-/// Messages between two ranks. Messages with one source, target and context arrive in order.
+/// Messages between two ranks. Those with one source, target and channel arrive in order, and wait for no others.
 pub trait Link: Debug + Send + Sync + 'static {
     /// The number of this rank.
     fn rank(&self) -> usize;
@@ -27,13 +23,13 @@ pub trait Link: Debug + Send + Sync + 'static {
     fn size(&self) -> usize;
 
     /// Takes the message, and does not wait until it has arrived.
-    fn send(&self, to: usize, context: u32, bytes: &[u8]) -> Result<(), String>;
+    fn send(&self, to: usize, channel: u32, bytes: &[u8]) -> Result<(), String>;
 
     /// The next message, if one has arrived. An error says why none will.
-    fn receive(&self, from: usize, context: u32) -> Result<Option<Vec<u8>>, String>;
+    fn receive(&self, from: usize, channel: u32) -> Result<Option<Vec<u8>>, String>;
 
-    /// The targets of messages that have not left yet. An error says why they will not.
-    fn unsent(&self) -> Result<Vec<usize>, String>;
+    /// The targets of messages of the channel that have not left yet. An error says why they will not.
+    fn unsent(&self, channel: u32) -> Result<Vec<usize>, String>;
 
     /// Waits a moment for something to arrive, at most until the deadline. `round` counts the moments without success.
     fn pause(&self, round: u32, deadline: Instant);
@@ -100,6 +96,16 @@ impl<L: Link> Exchange<L> {
         }
     }
 
+    /// Where the ranks' messages go.
+    fn data(&self) -> u32 {
+        2 * self.context
+    }
+
+    /// Where a rank says that it has given up: past messages that nobody takes any more.
+    fn notices(&self) -> u32 {
+        2 * self.context + 1
+    }
+
     fn others(&self) -> impl Iterator<Item = usize> + '_ {
         (0..self.members.len()).filter(|&rank| rank != self.rank)
     }
@@ -142,9 +148,8 @@ impl<L: Link> Exchange<L> {
         start: Instant,
     ) -> Result<Vec<Vec<u8>>, SyncError> {
         let lost = |rank| move |message| SyncError::RankLost { rank, message };
-        let message = [&[DATA], bytes].concat();
         for rank in targets {
-            let sent = self.link.send(self.members[rank], self.context, &message);
+            let sent = self.link.send(self.members[rank], self.data(), bytes);
             sent.map_err(lost(rank))?;
         }
         let mut got: Vec<Option<Vec<u8>>> = sources.iter().map(|_| None).collect();
@@ -155,7 +160,7 @@ impl<L: Link> Exchange<L> {
                     *got = state.inbox[rank].pop_front();
                 }
             }
-            let unsent = self.link.unsent().map_err(lost(self.rank))?;
+            let unsent = self.link.unsent(self.data()).map_err(lost(self.rank))?;
             if unsent.is_empty() && got.iter().all(Option::is_some) {
                 break;
             }
@@ -176,16 +181,8 @@ impl<L: Link> Exchange<L> {
                 self.link.pause(round, deadline);
             }
         }
-        let messages = got.into_iter().zip(sources);
-        messages
-            .map(|(message, &rank)| match message.as_deref() {
-                Some([DATA, data @ ..]) => Ok(data.to_vec()),
-                _ => Err(SyncError::Malformed {
-                    rank,
-                    problem: "it begins with no known byte",
-                }),
-            })
-            .collect()
+        // There is one of each source.
+        Ok(got.into_iter().flatten().collect())
     }
 
     /// Collects what has arrived from the other ranks, and says whether anything has. Fails if one of them has given up: it
@@ -200,16 +197,17 @@ impl<L: Link> Exchange<L> {
         let mut news = false;
         for rank in self.others() {
             let ended = loop {
-                match self.link.receive(self.members[rank], self.context) {
+                match self.link.receive(self.members[rank], self.data()) {
                     Ok(Some(message)) => state.inbox[rank].push_back(message),
                     Ok(None) => break None,
                     Err(message) => break Some(message),
                 }
                 news = true;
             };
-            if let Some([GAVE_UP, reason @ ..]) = state.inbox[rank].back().map(|m| &m[..]) {
+            let notice = self.link.receive(self.members[rank], self.notices());
+            if let Ok(Some(reason)) = notice {
                 let problem = "it has given up, for a reason that cannot be read";
-                return Err(match read_error(reason) {
+                return Err(match read_error(&reason) {
                     Some(reason) => SyncError::GaveUp {
                         rank,
                         reason: Box::new(reason),
@@ -236,11 +234,11 @@ impl<L: Link> Exchange<L> {
             SyncError::GaveUp { reason, .. } => reason,
             error => error,
         };
-        let mut message = vec![GAVE_UP];
+        let mut message = Vec::new();
         write_error(reason, &mut message);
         for rank in self.others() {
             // Those that are lost need not know.
-            let _ = self.link.send(self.members[rank], self.context, &message);
+            let _ = self.link.send(self.members[rank], self.notices(), &message);
         }
         self.link.abandon();
     }
@@ -298,35 +296,31 @@ impl<L: Link> Collective for Exchange<L> {
             let color = u32::from_le_bytes([c0, c1, c2, c3]);
             wishes.push((color, u32::from_le_bytes([n0, n1, n2, n3])));
         }
-        let mut colors: Vec<u32> = wishes.iter().map(|wish| wish.0).collect();
-        colors.sort_unstable();
-        colors.dedup();
-        let first = wishes.iter().map(|wish| wish.1).max().unwrap_or(0);
-        let contexts = first..first.saturating_add(colors.len() as u32);
-        if contexts.end > MAX_CONTEXT {
+        // Groups of one split have no rank in common, so that one context serves all of them.
+        let context = wishes.iter().map(|wish| wish.1).max().unwrap_or(0);
+        if context > MAX_CONTEXT {
             return Err(SyncError::Setting {
                 field: "split",
-                problem: format!("no more than {MAX_CONTEXT} groups can be made"),
+                problem: format!("a rank can be split no more than {MAX_CONTEXT} times"),
             });
         }
-        self.next_context.store(contexts.end, Ordering::Relaxed);
+        self.next_context.fetch_max(context + 1, Ordering::Relaxed);
         let same: Vec<usize> = (0..self.size())
             .filter(|&rank| wishes[rank].0 == color)
             .collect();
         let rank = same.iter().position(|&rank| rank == self.rank).unwrap_or(0);
-        let context = colors.iter().position(|&c| c == color).unwrap_or(0) as u32;
         Ok(Arc::new(Self::of(
             self.link.clone(),
             same.iter().map(|&rank| self.members[rank]).collect(),
             rank,
-            contexts.start + context,
+            context,
             self.next_context.clone(),
         )))
     }
 }
 
-/// The most contexts: what MPI allows as a tag everywhere.
-const MAX_CONTEXT: u32 = 32_767;
+/// The last context: MPI allows tags up to 32,767 everywhere, and a context has two.
+const MAX_CONTEXT: u32 = 16_382;
 
 /// How long to wait before the next look: not at all at first, and then longer and longer, so that ranks which share a
 /// core leave it to those that work.

@@ -25,8 +25,10 @@ pub struct TrainPending {
 
 #[derive(Debug)]
 enum Begun {
-    /// There are no other ranks, or the statistics are frozen. Everything is still to be done.
+    /// There are no other ranks. Everything is still to be done.
     Alone,
+    /// The statistics are frozen, so that the other ranks have no part in it.
+    Frozen,
     Stats(Box<Stats>),
 }
 
@@ -69,9 +71,10 @@ impl SyncBatchNorm {
             layer: self.layer.id(),
             x: input.x.clone(),
             residual: input.residual.cloned(),
-            begun: match self.alone() || self.layer.frozen_parts().statistics {
-                true => Ok(Begun::Alone),
-                false => self.stats(input).map(|stats| Begun::Stats(Box::new(stats))),
+            begun: match (self.layer.frozen_parts().statistics, self.alone()) {
+                (true, _) => Ok(Begun::Frozen),
+                (false, true) => Ok(Begun::Alone),
+                (false, false) => self.stats(input).map(|stats| Begun::Stats(Box::new(stats))),
             },
         }
     }
@@ -120,19 +123,20 @@ impl SyncBatchNorm {
             residual,
             begun,
         } = pending;
-        let begun = match layer == self.layer.id() {
-            true => begun,
-            false => Err(TensorError::ForeignSaved.into()),
+        let own = layer == self.layer.id();
+        let foreign = || Error::from(TensorError::ForeignSaved);
+        let input = match &residual {
+            Some(residual) => Input::from((&x, residual)),
+            None => Input::from(&x),
         };
         let stats = match begun {
+            Ok(Begun::Alone | Begun::Frozen) if !own => return Err(foreign()),
             Ok(Begun::Alone) => {
-                let input = match &residual {
-                    Some(residual) => Input::from((&x, residual)),
-                    None => Input::from(&x),
-                };
                 let (y, saved) = self.layer.train(input)?;
                 return Ok((y, Saved::of_rank(saved)));
             }
+            Ok(Begun::Frozen) => return self.frozen(input),
+            Ok(Begun::Stats(_)) if !own => Err(foreign()),
             Ok(Begun::Stats(stats)) => Ok(*stats),
             Err(error) => Err(error),
         };

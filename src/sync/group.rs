@@ -37,7 +37,8 @@ setters!(GroupOptions: timeout: Duration, fan_out: usize);
 ///
 /// All ranks make the same calls on a group and its layers, in the same order. That order is checked: a rank that does
 /// something else gives [`SyncError::Disagree`] on all of them. Two threads of a rank that train at the same time need a
-/// group each ([`split`](Self::split)).
+/// group each ([`split`](Self::split)), which are made one after the other, before the threads begin. An engine serves one
+/// group and what is split from it.
 #[derive(Clone, Debug)]
 pub struct Group {
     engine: Arc<dyn Collective>,
@@ -69,16 +70,18 @@ impl Group {
     }
 
     fn of(engine: Arc<dyn Collective>, options: GroupOptions) -> Result<Self, SyncError> {
-        if options.fan_out < 2 {
-            return Err(SyncError::Setting {
-                field: "fan_out",
-                problem: format!("must be at least 2, got {}", options.fan_out),
-            });
-        }
+        let refused = (options.fan_out < 2).then(|| SyncError::Setting {
+            field: "fan_out",
+            problem: format!("must be at least 2, got {}", options.fan_out),
+        });
         let deadline = after(options.timeout);
         // Ranks that disagree about the tree could not tell each other so within it.
         let header = Header::new(Operation::Join, 0, options.fan_out);
-        let all = engine.all_gather(&header.message(Ok(&[])), deadline)?;
+        let body: Result<&[u8], &SyncError> = refused.as_ref().map_or(Ok(&[]), Err);
+        let all = engine.all_gather(&header.message(body), deadline)?;
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
         let joined = merged::<Nothing>(&all, &|rank| rank);
         read(&joined)
             .map_err(|problem| SyncError::Malformed { rank: 0, problem })?

@@ -44,6 +44,13 @@ impl Moments {
         })
     }
 
+    pub fn is_finite(&self) -> bool {
+        self.mean
+            .iter()
+            .chain(&self.m2)
+            .all(|value| value.is_finite())
+    }
+
     /// The rows [mean: C] [mean_low: C] [m2: C].
     fn rows(&self) -> Vec<f32> {
         let high = |mean: f64| mean as f32;

@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use crate::batch_norm::{BatchNormConfig, Epilogue};
+use crate::batch_norm::{BatchNormConfig, Epilogue, NonFinite, RunningVariance, SingleValue};
 use crate::dtype::Dtype;
 use crate::error::SyncError;
 
 /// What all messages begin with, the version of their form last. The status follows.
-const MARK: [u8; 7] = *b"wgpunm1";
+const MARK: [u8; 7] = *b"wgpunm2";
 const DATA: u8 = 0;
 const ERROR: u8 = 1;
 
@@ -65,13 +65,16 @@ enum Field {
     Bias,
     TrackRunningStats,
     Epilogue,
+    RunningVariance,
+    SingleValue,
+    NonFinite,
     Reduction,
     Root,
     /// Of the whole configuration: whatever it has besides.
     Hash,
 }
 
-const FIELDS: [Field; 14] = [
+const FIELDS: [Field; 17] = [
     Field::Operation,
     Field::Layer,
     Field::Step,
@@ -83,13 +86,16 @@ const FIELDS: [Field; 14] = [
     Field::Bias,
     Field::TrackRunningStats,
     Field::Epilogue,
+    Field::RunningVariance,
+    Field::SingleValue,
+    Field::NonFinite,
     Field::Reduction,
     Field::Root,
     Field::Hash,
 ];
 
 /// The names of fields in errors.
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 19] = [
     "operation",
     "layer",
     "step",
@@ -101,6 +107,9 @@ const NAMES: [&str; 16] = [
     "bias",
     "track_running_stats",
     "epilogue",
+    "running_variance",
+    "single_value",
+    "non_finite",
     "reduction",
     "root",
     "configuration",
@@ -143,6 +152,9 @@ impl Header {
             (Field::Bias, config.bias.into()),
             (Field::TrackRunningStats, config.track_running_stats.into()),
             (Field::Epilogue, epilogue.map_or(NONE, |e| e as u64)),
+            (Field::RunningVariance, config.running_variance as u64),
+            (Field::SingleValue, config.single_value as u64),
+            (Field::NonFinite, config.non_finite as u64),
             (Field::Hash, hash(format!("{config:?}").as_bytes())),
         ] {
             header.set(field, value);
@@ -220,14 +232,22 @@ impl Header {
                 known.map_or_else(|| format!("type {value}"), ToString::to_string)
             }
             _ if value == NONE => "none".to_owned(),
+            Field::RunningVariance => word(RunningVariance::ALL, value),
+            Field::SingleValue => word(SingleValue::ALL, value),
+            Field::NonFinite => word(NonFinite::ALL, value),
+            Field::Reduction => word(&["local", "sum", "mean"], value),
             Field::Eps | Field::Momentum => float(),
             Field::Weight | Field::Bias | Field::TrackRunningStats => (value != 0).to_string(),
             Field::Hash => format!("{value:016x}"),
-            Field::Layer | Field::Step | Field::Length | Field::Reduction | Field::Root => {
-                value.to_string()
-            }
+            Field::Layer | Field::Step | Field::Length | Field::Root => value.to_string(),
         }
     }
+}
+
+/// The word of a value by its number.
+fn word(all: &[impl ToString], value: u64) -> String {
+    let known = usize::try_from(value).ok().and_then(|index| all.get(index));
+    known.map_or_else(|| value.to_string(), ToString::to_string)
 }
 
 /// What the ranks have in common, or the first difference.

@@ -202,7 +202,9 @@ impl Library {
 impl Drop for Library {
     fn drop(&mut self) {
         let own = self.initialized_by == Some(thread::current().id());
-        if own && !self.abandoned.load(Ordering::Relaxed) {
+        // The others may wait for a rank that panics: to finalize would be to wait for them.
+        let abandoned = self.abandoned.load(Ordering::Relaxed) || thread::panicking();
+        if own && !abandoned {
             let _turn = calls();
             let mut finalized = 0;
             // SAFETY: it may be called at any time, and writes one integer.
@@ -246,9 +248,9 @@ impl UnderWay {
 
 #[derive(Debug, Default)]
 struct Messages {
-    /// With their targets.
-    sending: Vec<(usize, UnderWay)>,
-    /// By source and context.
+    /// With target and channel.
+    sending: Vec<((usize, u32), UnderWay)>,
+    /// By source and channel.
     receiving: HashMap<(usize, u32), UnderWay>,
 }
 
@@ -388,11 +390,11 @@ impl Link for MpiLink {
         self.size
     }
 
-    fn send(&self, to: usize, context: u32, bytes: &[u8]) -> Result<(), String> {
+    fn send(&self, to: usize, channel: u32, bytes: &[u8]) -> Result<(), String> {
         self.library.check()?;
         let count = c_int::try_from(bytes.len())
             .map_err(|_| format!("a message of {} bytes is too long for MPI", bytes.len()))?;
-        let (target, tag) = (integer(to)?, context as c_int);
+        let (target, tag) = (integer(to)?, channel as c_int);
         let bytes = bytes.to_vec();
         let mut messages = self.messages();
         let _turn = calls();
@@ -410,24 +412,28 @@ impl Link for MpiLink {
                 request.as_mut_ptr(),
             )
         };
-        check(code)?;
+        if let Err(error) = check(code) {
+            // What MPI does with the memory then is not said.
+            std::mem::forget(bytes);
+            return Err(error);
+        }
         let message = UnderWay {
             // SAFETY: a call that succeeds writes the request.
             request: unsafe { request.assume_init() },
             bytes,
         };
-        messages.sending.push((to, message));
+        messages.sending.push(((to, channel), message));
         Ok(())
     }
 
-    fn receive(&self, from: usize, context: u32) -> Result<Option<Vec<u8>>, String> {
+    fn receive(&self, from: usize, channel: u32) -> Result<Option<Vec<u8>>, String> {
         self.library.check()?;
         let mut messages = self.messages();
         let _turn = calls();
-        let key = (from, context);
+        let key = (from, channel);
         let mut message = match messages.receiving.remove(&key) {
             Some(message) => message,
-            None => match self.arriving(integer(from)?, context as c_int)? {
+            None => match self.arriving(integer(from)?, channel as c_int)? {
                 Some(message) => message,
                 None => return Ok(None),
             },
@@ -441,7 +447,7 @@ impl Link for MpiLink {
         done.map(|_| None)
     }
 
-    fn unsent(&self) -> Result<Vec<usize>, String> {
+    fn unsent(&self, channel: u32) -> Result<Vec<usize>, String> {
         let mut messages = self.messages();
         if messages.sending.is_empty() {
             return Ok(Vec::new());
@@ -455,7 +461,8 @@ impl Link for MpiLink {
                 false => at += 1,
             }
         }
-        Ok(messages.sending.iter().map(|(to, _)| *to).collect())
+        let of_channel = messages.sending.iter().filter(|(key, _)| key.1 == channel);
+        Ok(of_channel.map(|(key, _)| key.0).collect())
     }
 
     fn pause(&self, round: u32, deadline: Instant) {
@@ -469,7 +476,8 @@ impl Link for MpiLink {
 
 impl Drop for MpiLink {
     fn drop(&mut self) {
-        let _ = self.unsent();
+        // Asks after all of them.
+        let _ = self.unsent(0);
         let mut messages = self.messages();
         let sending = std::mem::take(&mut messages.sending);
         let receiving = std::mem::take(&mut messages.receiving);

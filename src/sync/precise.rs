@@ -3,10 +3,10 @@
 use super::layer::SyncBatchNorm;
 use super::merge::{Moments, Recomputed};
 use super::message::Operation;
-use crate::batch_norm::{BatchNormConfig, RunningVariance, StatsBuffers, StatsPlan};
-use crate::error::{Error, PlanError, SyncError};
+use crate::batch_norm::{BatchNormConfig, NonFinite, RunningVariance, StatsBuffers, StatsPlan};
+use crate::error::{Error, PlanError, SyncError, TensorError};
 use crate::gpu::{Gpu, Tensor};
-use crate::norm::layer::check_device;
+use crate::norm::layer::{LayerId, check_device};
 
 /// The moments of the inputs that a layer meets on this rank, batch after batch: "precise" statistics for
 /// [`SyncBatchNorm::set_precise`].
@@ -28,6 +28,7 @@ use crate::norm::layer::check_device;
 /// ```
 #[derive(Debug)]
 pub struct PreciseStats {
+    layer: LayerId,
     config: BatchNormConfig,
     gpu: Gpu,
     all: Result<Recomputed, Error>,
@@ -37,6 +38,7 @@ impl PreciseStats {
     /// Of no values yet.
     pub fn new(layer: &SyncBatchNorm) -> Self {
         Self {
+            layer: layer.layer.id(),
             config: *layer.config(),
             gpu: layer.gpu().clone(),
             all: Ok(Recomputed {
@@ -46,11 +48,15 @@ impl PreciseStats {
         }
     }
 
-    /// Takes one input of the layer. Waits for the device. An error is for [`SyncBatchNorm::set_precise`] to tell, which
+    /// Takes one input of the layer, unless it is not finite in some channel and the layer's
+    /// [`non_finite`](BatchNormConfig::non_finite) keeps such batches out. Waits for the device. An error is for [`SyncBatchNorm::set_precise`] to tell, which
     /// tells it to the other ranks, too.
     pub fn add(&mut self, x: &Tensor) {
         if let Ok(all) = &mut self.all {
             match moments(&self.config, &self.gpu, x) {
+                // Left out as a whole: all channels have the same number of values.
+                Ok(more) if self.config.non_finite != NonFinite::Propagate && !more.is_finite() => {
+                }
                 Ok(more) => {
                     all.batches += u64::from(more.count > 0);
                     all.moments.add(&more);
@@ -82,11 +88,13 @@ impl SyncBatchNorm {
     /// collected, and the counter to the most batches that a rank has given. Without any value nothing changes.
     ///
     /// # Errors
-    /// What went wrong in [`PreciseStats::add`], on any rank; [`PlanError::NoRunningStatistics`];
+    /// What went wrong in [`PreciseStats::add`], on any rank; [`TensorError::ForeignSaved`] for those of another layer;
+    /// [`PlanError::NoRunningStatistics`];
     /// [`SyncError::TooFewValues`] for a single value; [`SyncError`]; [`GpuError`](crate::GpuError). No rank's statistics
     /// have moved then, unless its device fails.
     pub fn set_precise(&mut self, precise: PreciseStats) -> Result<(), Error> {
         let own = match self.config().track_running_stats {
+            _ if precise.layer != self.layer.id() => Err(TensorError::ForeignSaved.into()),
             true => precise.all,
             false => Err(Error::Plan(PlanError::NoRunningStatistics)),
         };

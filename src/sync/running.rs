@@ -69,7 +69,11 @@ impl SyncBatchNorm {
         let words = 4 * self.channels();
         let buffer = self.layer.running_buffer();
         let buffer = buffer.ok_or(PlanError::NoRunningStatistics)?;
-        self.gpu().read_buffer(buffer, 0, words)
+        let words: Vec<u32> = self.gpu().read_buffer(buffer, 0, words)?;
+        // The skipped batches of before will be gone.
+        let skipped = words.get(3 * self.channels()..).unwrap_or_default();
+        self.layer.tell_of_skipped(skipped)?;
+        Ok(words)
     }
 
     /// Sets the rows [running_mean: C] [running_var: C] and the counter, of which no batch was skipped.
@@ -88,6 +92,8 @@ impl SyncBatchNorm {
         if let Some(running) = self.layer.running_buffer() {
             let bytes = bytemuck::cast_slice(words);
             self.gpu().write("running", running, 0, bytes)?;
+            let skipped = words.get(3 * self.channels()..).unwrap_or_default();
+            self.layer.skipped_are_known(skipped);
         }
         self.next_step();
         Ok(())

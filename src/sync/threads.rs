@@ -29,7 +29,8 @@ use crate::error::SyncError;
 pub struct Threads(Exchange<ThreadLink>);
 
 impl Threads {
-    /// `size` ranks, one for each thread. A rank that is dropped is lost for the others.
+    /// `size` ranks, one for each thread. A rank that is dropped, with all groups that it was
+    /// split into, is lost for the others.
     pub fn ranks(size: usize) -> Vec<Self> {
         let post = Arc::new(Post {
             boxes: Mutex::new(Boxes {
@@ -83,7 +84,7 @@ struct Post {
 
 #[derive(Debug)]
 struct Boxes {
-    /// By source, target and context.
+    /// By source, target and channel.
     messages: HashMap<(usize, usize, u32), VecDeque<Vec<u8>>>,
     alive: Vec<bool>,
 }
@@ -111,9 +112,9 @@ impl Link for ThreadLink {
         self.size
     }
 
-    fn send(&self, to: usize, context: u32, bytes: &[u8]) -> Result<(), String> {
+    fn send(&self, to: usize, channel: u32, bytes: &[u8]) -> Result<(), String> {
         let mut boxes = self.post.boxes();
-        let key = (self.rank, to, context);
+        let key = (self.rank, to, channel);
         boxes
             .messages
             .entry(key)
@@ -123,9 +124,9 @@ impl Link for ThreadLink {
         Ok(())
     }
 
-    fn receive(&self, from: usize, context: u32) -> Result<Option<Vec<u8>>, String> {
+    fn receive(&self, from: usize, channel: u32) -> Result<Option<Vec<u8>>, String> {
         let mut boxes = self.post.boxes();
-        let messages = boxes.messages.get_mut(&(from, self.rank, context));
+        let messages = boxes.messages.get_mut(&(from, self.rank, channel));
         match messages.and_then(VecDeque::pop_front) {
             Some(message) => Ok(Some(message)),
             None if boxes.alive[from] => Ok(None),
@@ -133,7 +134,7 @@ impl Link for ThreadLink {
         }
     }
 
-    fn unsent(&self) -> Result<Vec<usize>, String> {
+    fn unsent(&self, _: u32) -> Result<Vec<usize>, String> {
         Ok(Vec::new())
     }
 

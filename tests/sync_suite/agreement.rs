@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use wgpu_norm::sync::{Group, SyncBatchNorm};
-use wgpu_norm::{BatchNormConfig, Dtype, Error, Problem, Shape, SyncError};
+use wgpu_norm::batch_norm::{NonFinite, RunningVariance, Wanted};
+use wgpu_norm::sync::{Group, PreciseStats, SyncBatchNorm};
+use wgpu_norm::{BatchNormConfig, Dtype, Error, Problem, Shape, SyncError, TensorError};
 
 use super::rank::{Rank, Shards, running};
 
@@ -46,6 +47,11 @@ pub fn a_difference_is_named_on_all_ranks(rank: &Rank) {
         ("num_features", BatchNormConfig::new(5)),
         ("eps", config.eps(1e-3)),
         ("momentum", config.momentum(None)),
+        (
+            "running_variance",
+            config.running_variance(RunningVariance::Biased),
+        ),
+        ("non_finite", config.non_finite(NonFinite::Skip)),
         ("bias", config.bias(false)),
     ] {
         let mut layer = make(if odd { other } else { config });
@@ -134,6 +140,39 @@ pub fn an_error_on_one_rank_reaches_all(rank: &Rank) {
         assert!(message.starts_with("dy: expected n2c3h4w4"), "{message}");
         let _ = rank.backward(&sync, &shards, *refused.saved);
     }
+}
+
+/// What exchanges nothing fails alone, and pendings of another layer are told as such.
+pub fn an_error_of_a_local_call_stays_local(rank: &Rank) {
+    let config = BatchNormConfig::new(3);
+    let mut sync = config.build(&rank.gpu).unwrap().to_sync(&rank.group);
+    let mut other = config.build(&rank.gpu).unwrap().to_sync(&rank.group);
+    let shards = Shards::images(1, &vec![2; rank.size()]);
+    let (_, saved) = rank.forward(&mut sync, &shards);
+    let part = shards.part(rank.rank(), &shards.dy);
+    let mut dy = rank.gpu.tensor(shards.problem(rank.rank()), part).unwrap();
+    if rank.rank() == 0 {
+        dy = rank.gpu.tensor(Shape::nc(2, 3), &[1.0; 6]).unwrap();
+    }
+    let wanted = Wanted::default().dx(None);
+    let result = sync.backward_with(saved, &dy, wanted);
+    assert_eq!(result.is_err(), rank.rank() == 0);
+    // The ranks are still in step.
+    let (_, saved) = rank.forward(&mut sync, &shards);
+    let _ = rank.backward(&sync, &shards, saved);
+
+    // A pass that another layer has begun, on all ranks.
+    let (_, saved) = rank.forward(&mut sync, &shards);
+    let dy = rank.gpu.tensor(shards.problem(rank.rank()), part).unwrap();
+    let pending = sync.begin_backward(saved, &dy, Wanted::default());
+    let error: Error = other.finish_backward(pending).unwrap_err().into();
+    assert_eq!(error, TensorError::ForeignSaved.into());
+    let pending = sync.begin_train(&dy);
+    let error = other.finish_train(pending).unwrap_err();
+    assert_eq!(error, TensorError::ForeignSaved.into());
+    let error = other.set_precise(PreciseStats::new(&sync)).unwrap_err();
+    assert_eq!(error, TensorError::ForeignSaved.into());
+    let _ = rank.step(&mut other, &shards);
 }
 
 /// A tree of two neighbours each names the rank of the group.

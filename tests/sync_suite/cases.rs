@@ -40,6 +40,7 @@ cases! {
     agreement::a_difference_is_named_on_all_ranks;
     agreement::an_error_on_one_rank_reaches_all;
     agreement::errors_go_through_a_tree;
+    agreement::an_error_of_a_local_call_stays_local;
 }
 
 cases! {

@@ -36,6 +36,11 @@ impl Saved {
         }
     }
 
+    /// Is it the layer's?
+    pub(crate) fn is_of(&self, layer: LayerId) -> bool {
+        self.layer == layer
+    }
+
     /// Is it the layer's, and do the gradients that are given fit?
     pub(crate) fn check(
         &self,
@@ -44,7 +49,7 @@ impl Saved {
         dy: &Tensor,
         dadded: Option<&Tensor>,
     ) -> Result<(), TensorError> {
-        if self.layer != layer {
+        if !self.is_of(layer) {
             return Err(TensorError::ForeignSaved);
         }
         let given = [("dy", Some(dy)), ("dadded", dadded)];
