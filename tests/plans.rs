@@ -196,7 +196,7 @@ fn all_buffers_may_be_slices_of_few() {
         .into_iter()
         .map(f32::from_bits)
         .collect();
-    read[128..140].copy_from_slice(&running);
+    read[128..144].copy_from_slice(&running);
     let read = upload(&gpu, &read);
     let y = blank(&gpu, plan.activation_bytes());
     let step = plan
@@ -204,7 +204,7 @@ fn all_buffers_may_be_slices_of_few() {
             &EvalBuffers::new(read.slice(0..96))
                 .y(y.slice(..))
                 .affine(read.slice(256..288))
-                .running(read.slice(512..560)),
+                .running(read.slice(512..576)),
         )
         .unwrap();
     let mut encoder = gpu.device().create_command_encoder(&Default::default());
