@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::group_norm::{GroupNorm, GroupNormConfig};
 use crate::instance_norm::{InstanceNorm, InstanceNormConfig};
 use crate::layer_norm::{LayerNorm, LayerNormConfig};
-use crate::norm::sample::{Layer, SampleNorm};
+use crate::norm::sample::{Layer, Members, SampleNorm};
 
 impl BatchNorm {
     /// A GroupNorm of `num_groups` groups of the same channels. Waits for the device.
@@ -17,14 +17,7 @@ impl BatchNorm {
     /// # Errors
     /// [`PlanError`](crate::PlanError) for groups that do not divide the channels, [`GpuError`](crate::GpuError).
     pub fn to_group_norm(&self, num_groups: usize) -> Result<GroupNorm, Error> {
-        let config = self.config();
-        let norm = GroupNormConfig::new(num_groups, config.num_features)
-            .eps(config.eps)
-            .weight(config.weight)
-            .bias(config.bias)
-            .epilogue(config.epilogue)
-            .build(self.gpu())?;
-        self.give_parameters(norm)
+        self.with_parameters(GroupNormConfig::new(num_groups, self.config().num_features))
     }
 
     /// An InstanceNorm of the same channels. Waits for the device.
@@ -32,14 +25,7 @@ impl BatchNorm {
     /// # Errors
     /// [`PlanError::Eps`](crate::PlanError::Eps) for an `eps` of zero, [`GpuError`](crate::GpuError).
     pub fn to_instance_norm(&self) -> Result<InstanceNorm, Error> {
-        let config = self.config();
-        let norm = InstanceNormConfig::new(config.num_features)
-            .eps(config.eps)
-            .weight(config.weight)
-            .bias(config.bias)
-            .epilogue(config.epilogue)
-            .build(self.gpu())?;
-        self.give_parameters(norm)
+        self.with_parameters(InstanceNormConfig::new(self.config().num_features))
     }
 
     /// A LayerNorm over the channels of each pixel, which must be innermost: for channels-last tensors, and those of rank two.
@@ -48,18 +34,21 @@ impl BatchNorm {
     /// # Errors
     /// As [`to_instance_norm`](Self::to_instance_norm).
     pub fn to_layer_norm(&self) -> Result<LayerNorm, Error> {
-        let config = self.config();
-        let norm = LayerNormConfig::new(config.num_features)
-            .eps(config.eps)
-            .weight(config.weight)
-            .bias(config.bias)
-            .epilogue(config.epilogue)
-            .build(self.gpu())?;
-        self.give_parameters(norm)
+        self.with_parameters(LayerNormConfig::new(self.config().num_features))
     }
 
-    /// Copies weight and bias to a layer that has the same.
-    fn give_parameters<C: SampleNorm>(&self, mut norm: Layer<C>) -> Result<Layer<C>, Error> {
+    /// A layer of a configuration, with the members and the parameters of this one.
+    fn with_parameters<C: SampleNorm>(&self, config: C) -> Result<Layer<C>, Error> {
+        let own = self.config();
+        let mut norm = Layer::new(
+            self.gpu(),
+            config.with_members(Members {
+                eps: own.eps,
+                weight: own.weight,
+                bias: own.bias,
+                epilogue: own.epilogue,
+            }),
+        )?;
         if let Some(weight) = self.parameters().weight()? {
             norm.set_weight(&weight)?;
         }

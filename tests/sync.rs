@@ -59,11 +59,7 @@ fn two_ranks_pass_the_suite() {
     suite(2);
 }
 
-#[test]
-fn three_ranks_pass_the_suite() {
-    suite(3);
-}
-
+/// The test `mpi` has three and four.
 #[test]
 fn five_ranks_pass_the_suite() {
     suite(5);

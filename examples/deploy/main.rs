@@ -16,8 +16,9 @@ mod random;
 mod store;
 mod training;
 
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, ensure};
 use clap::Parser;
@@ -50,8 +51,29 @@ struct Arguments {
     resume: Option<PathBuf>,
 }
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match run(&Arguments::parse(), &mut io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Not a success, for there is no result: the status of a program that a closed pipe's signal ends.
+        Err(error) if is_closed_pipe(&error) => ExitCode::from(141),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the output's reader has seen enough, as `head` does.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn row(out: &mut impl Write, what: &str, accuracy: f64) -> io::Result<()> {
+    writeln!(out, "{what:<58} {accuracy:>7.2} %")
+}
+
+fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<()> {
     let digits = Digits::load()?;
     let [training, test] = [&digits.training, &digits.test].map(|split| Images::of(&digits, split));
     let mut random = Random::new(arguments.seed);
@@ -67,17 +89,17 @@ fn main() -> anyhow::Result<()> {
         return Ok(());
     }
 
-    println!("{:<58} {:>9}", "", "accuracy");
+    writeln!(out, "{:<58} {:>9}", "", "accuracy")?;
     epochs(&mut trainer, &mut network, &training, arguments.epochs)?;
-    let row = |what: &str, accuracy: f64| println!("{what:<58} {accuracy:>7.2} %");
     row(
+        out,
         &format!("trained for {} epochs", arguments.epochs),
         accuracy(&network, &test)?,
-    );
+    )?;
 
     let file = std::env::temp_dir().join(format!("deploy-{}.safetensors", std::process::id()));
     store::file_of(&mut network, &trainer)?.write(&file)?;
-    let elsewhere = resume(&file, &arguments);
+    let elsewhere = resume(&file, arguments);
     let removed = std::fs::remove_file(&file);
     let elsewhere = elsewhere?;
     removed?;
@@ -85,38 +107,43 @@ fn main() -> anyhow::Result<()> {
     let here = store::file_of(&mut network, &trainer)?;
     ensure!(here == elsewhere, "the resumed training has other bits");
     row(
+        out,
         &format!(
             "{} more, here and in another process: the same bits",
             arguments.epochs
         ),
         accuracy(&network, &test)?,
-    );
+    )?;
 
     network.recompute_statistics(&training.pixels, 100)?;
     row(
+        out,
         "with the statistics of all training images",
         accuracy(&network, &test)?,
-    );
+    )?;
     let trained = store::file_of(&mut network, &trainer)?;
 
     alone(&network, &test)?;
-    println!(
+    writeln!(
+        out,
         "an image alone and in a batch of {}: the same bits",
         test.len()
-    );
+    )?;
 
     let [shifted, shifted_test] = [&training, &test].map(Images::shifted);
-    println!(
+    writeln!(
+        out,
         "\nunder another light: {:.1} deviations of drift at most, {:.1} before",
         network.drift(&shifted.pixels)?,
         network.drift(&training.pixels)?
-    );
-    row("  as it is", accuracy(&network, &shifted_test)?);
+    )?;
+    row(out, "  as it is", accuracy(&network, &shifted_test)?)?;
     network.recompute_statistics(&shifted.pixels, 100)?;
     row(
+        out,
         "  with the statistics of those images, without gradients",
         accuracy(&network, &shifted_test)?,
-    );
+    )?;
     for (what, freeze) in [
         ("  fine-tuned, all frozen in the norms", Freeze::ALL),
         (
@@ -130,10 +157,10 @@ fn main() -> anyhow::Result<()> {
         for _ in 0..2 {
             trainer.epoch(&mut network, &shifted, FINE)?;
         }
-        row(what, accuracy(&network, &shifted_test)?);
+        row(out, what, accuracy(&network, &shifted_test)?)?;
     }
 
-    println!();
+    writeln!(out)?;
     let before = network.logits(&shifted_test.pixels)?;
     for block in &mut network.blocks {
         if let Norm::Batch { layer, .. } = &block.norm {
@@ -154,10 +181,14 @@ fn main() -> anyhow::Result<()> {
     let size = largest(&mut before.iter().map(|logit| logit.abs()));
     ensure!(error <= 1e-4 * size, "folding changed a logit by {error}");
     row(
+        out,
         "  folded into the convolutions",
         accuracy(&network, &shifted_test)?,
-    );
-    println!("  largest change of a logit by folding: {error:.1e}, of {size:.0}");
+    )?;
+    writeln!(
+        out,
+        "  largest change of a logit by folding: {error:.1e}, of {size:.0}"
+    )?;
     Ok(())
 }
 

@@ -123,25 +123,21 @@ fn cases_with(effort: Effort) -> Vec<BatchCase> {
     let wide = shapes(&WIDE_EXTENTS).into_iter().map(|shape| (shape, true));
     for (index, (shape, wide)) in narrow.chain(wide).enumerate() {
         let config = BatchNormConfig::new(shape.channels());
+        // One set of policies, which are constants of kernels; single values have cases of their own.
         let options = [
             config,
             config
                 .bias(false)
                 .momentum(None)
                 .running_variance(RunningVariance::Biased)
-                .single_value(SingleValue::Running),
+                .single_value(SingleValue::Running)
+                .non_finite(NonFinite::Skip),
             config
                 .weight(false)
                 .eps(1e-3)
-                .momentum(Momentum::Keras(0.7))
-                .single_value(SingleValue::Update)
-                .non_finite(NonFinite::Skip),
+                .momentum(Momentum::Keras(0.7)),
             config.affine(false).track_running_stats(false),
-            config
-                .affine(false)
-                .eps(0.5)
-                .momentum(0.3)
-                .single_value(SingleValue::Skip),
+            config.affine(false).eps(0.5).momentum(0.3),
         ];
         let rarely = if wide { effort.wide } else { 1 };
         // The same settings for every shape.
