@@ -54,12 +54,7 @@ fn a_group_of_one_passes_the_suite() {
     suite(1);
 }
 
-#[test]
-fn two_ranks_pass_the_suite() {
-    suite(2);
-}
-
-/// The test `mpi` has three and four.
+/// The test `mpi` has two, three and four.
 #[test]
 fn five_ranks_pass_the_suite() {
     suite(5);

@@ -102,7 +102,7 @@ pub fn all_cases() -> Vec<BatchCase> {
 /// As many of them as there is time to compile kernels for. Sorted by kernels.
 pub fn cases() -> Vec<BatchCase> {
     let mut cases = cases_with(Effort {
-        settings: 144,
+        settings: 216,
         shapes: 2,
         options: 4,
         wide: 8,
