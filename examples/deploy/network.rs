@@ -308,7 +308,7 @@ impl Network {
         let [labels, order] = [labels, &order].map(|values| ops.upload(values));
         let buffers = [logits, &labels, &order, &scores, &dlogits];
         let images = (order.size() / 4) as usize;
-        let constants = [("classes", CLASSES as f64)];
+        let constants = [("classes", CLASSES as f64), ("whole", images as f64)];
         ops.run(shader!("cross_entropy"), &constants, &buffers, images);
         [scores, dlogits]
     }
