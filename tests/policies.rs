@@ -237,6 +237,27 @@ fn what_is_not_finite_moves_only_what_the_policy_says() {
     }
 }
 
+/// What the error has told of is forgotten with the statistics.
+#[test]
+fn new_statistics_tell_anew() {
+    let gpu = gpu();
+    let config = BatchNormConfig::new(1).non_finite(NonFinite::Error);
+    let mut bn = config.build(&gpu).unwrap();
+    let spoiled = gpu.tensor(Shape::nc(2, 1), &[f32::NAN, 1.0]).unwrap();
+    let told = |batches| {
+        let channel = 0;
+        Error::Tensor(TensorError::NonFinite { channel, batches })
+    };
+    for _ in 0..3 {
+        bn.train(&spoiled).map(drop).unwrap();
+    }
+    assert_eq!(bn.state().unwrap_err(), told(3));
+    bn.reset_running_stats().unwrap();
+    bn.train(&spoiled).map(drop).unwrap();
+    assert_eq!(bn.state().unwrap_err(), told(1));
+    assert_eq!(bn.state().unwrap().num_batches_skipped, Some(vec![1]));
+}
+
 /// A channel that skips averages over its own batches, and goes on so after its state was saved and loaded.
 #[test]
 fn skipped_batches_are_part_of_the_state() {

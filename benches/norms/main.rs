@@ -11,6 +11,8 @@ mod clock;
 mod compile;
 mod compiled;
 mod contenders;
+#[path = "../../examples/shared/exit.rs"]
+mod exit;
 mod host;
 mod line;
 mod moved;
@@ -28,7 +30,6 @@ mod tensors;
 mod verify;
 
 use std::fs::{self, OpenOptions};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -227,21 +228,7 @@ impl Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        // Not a success, for there is no result: the status of a program that a closed pipe's signal ends.
-        Err(error) if is_closed_pipe(&error) => ExitCode::from(141),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Whether the output's reader has seen enough, as `head` does.
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let error = error.downcast_ref::<io::Error>();
-    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    exit::code(run(&Arguments::parse()))
 }
 
 /// Finds out before the first round whether a file can be written after the last one.

@@ -1,7 +1,9 @@
-//! From training to deployment: what a network with BatchNorm goes through after its last epoch, with the accuracy at each step.
+//! From training to deployment: what a network with BatchNorm goes through after its last epoch, with the accuracy at each
+//! step.
 //!
-//! It trains on handwritten digits, is saved, goes on in another process with the same bits, gets precise statistics, meets
-//! images under another light and is adapted to them in four ways, and is folded into convolutions.
+//! The network learns handwritten digits and is saved. Another process trains it on, with the same bits. Its statistics are
+//! recomputed over all training images, it is adapted to images under another light in four ways, and its norms are folded
+//! into the convolutions.
 //!
 //! ```text
 //! cargo run --release --example deploy
@@ -9,6 +11,8 @@
 
 #[path = "../train_digits/data.rs"]
 mod data;
+#[path = "../shared/exit.rs"]
+mod exit;
 mod network;
 mod ops;
 #[path = "../train_digits/random.rs"]
@@ -52,21 +56,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse(), &mut io::stdout()) {
-        Ok(()) => ExitCode::SUCCESS,
-        // Not a success, for there is no result: the status of a program that a closed pipe's signal ends.
-        Err(error) if is_closed_pipe(&error) => ExitCode::from(141),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Whether the output's reader has seen enough, as `head` does.
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let error = error.downcast_ref::<io::Error>();
-    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    exit::code(run(&Arguments::parse(), &mut io::stdout()))
 }
 
 fn row(out: &mut impl Write, what: &str, accuracy: f64) -> io::Result<()> {

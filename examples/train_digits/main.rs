@@ -13,6 +13,8 @@
 mod batch;
 mod block;
 mod data;
+#[path = "../shared/exit.rs"]
+mod exit;
 mod layers;
 mod network;
 mod norm;
@@ -85,21 +87,7 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse(), &mut io::stdout()) {
-        Ok(()) => ExitCode::SUCCESS,
-        // Not a success, for there is no result: the status of a program that a closed pipe's signal ends.
-        Err(error) if is_closed_pipe(&error) => ExitCode::from(141),
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// Whether the output's reader has seen enough, as `head` does.
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    let error = error.downcast_ref::<io::Error>();
-    error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    exit::code(run(&Arguments::parse(), &mut io::stdout()))
 }
 
 fn run(arguments: &Arguments, out: &mut impl Write) -> anyhow::Result<()> {

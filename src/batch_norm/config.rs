@@ -194,6 +194,11 @@ impl BatchNormConfig {
         Ok(())
     }
 
+    /// Whether running statistics stand in for those of a shape's values, of which a channel has one.
+    pub(crate) fn running_stands_in(&self, shape: Shape) -> bool {
+        self.single_value == SingleValue::Running && shape.values_per_channel() == Some(1)
+    }
+
     /// Checks that the shape's values can be normalized by their own statistics.
     pub(crate) fn check_batch_statistics(&self, shape: Shape) -> Result<(), PlanError> {
         let refuses = matches!(self.single_value, SingleValue::Error | SingleValue::Running);

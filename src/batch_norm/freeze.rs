@@ -17,7 +17,8 @@ use crate::norm::options::setters;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Freeze {
-    /// [`train`](super::BatchNorm::train) normalizes by the running statistics, as [`frozen`](super::BatchNorm::frozen), and moves none.
+    /// [`train`](super::BatchNorm::train) normalizes by the running statistics, as [`frozen`](super::BatchNorm::frozen), and
+    /// moves none.
     pub statistics: bool,
     /// Backward computes no gradients of weight and bias.
     pub parameters: bool,

@@ -7,7 +7,6 @@ use super::config::BatchNormConfig;
 use super::freeze::Freeze;
 use super::options::{BackwardOptions, EvalOptions, TrainOptions};
 use super::plans::{BackwardBuffers, BackwardPlan, EvalBuffers, EvalPlan, TrainBuffers, TrainPlan};
-use super::policy::SingleValue;
 use crate::dtype::Problem;
 use crate::error::{Error, PlanError, TuneError};
 use crate::gpu::{Gpu, Step, Tensor};
@@ -197,16 +196,14 @@ impl BatchNorm {
 
     /// Forward in training: `(y, saved)`. Normalizes by the batch's own statistics and moves the running ones. An empty
     /// batch gives an empty output and leaves them as they are. With statistics [frozen](Self::freeze), and of a single value
-    /// under [`SingleValue::Running`], this is [`frozen`](Self::frozen).
+    /// under [`SingleValue::Running`](super::SingleValue::Running), this is [`frozen`](Self::frozen).
     ///
     /// # Errors
     /// [`PlanError`](crate::PlanError) for a shape that the layer cannot train on, [`TensorError`](crate::TensorError) for a tensor of another
     /// device or a residual that does not fit, [`GpuError`](crate::GpuError). The running statistics have not moved then.
     pub fn train<'a>(&mut self, input: impl Into<Input<'a>>) -> Result<(Tensor, Saved), Error> {
         let input = input.into();
-        let single = input.x.shape().values_per_channel() == Some(1);
-        let running_stands_in = single && self.config.single_value == SingleValue::Running;
-        if running_stands_in || self.freeze.statistics {
+        if self.freeze.statistics || self.config.running_stands_in(input.x.shape()) {
             return self.frozen(input);
         }
         input.check(&self.gpu, self.config.epilogue)?;

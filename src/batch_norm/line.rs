@@ -142,7 +142,8 @@ impl fmt::Display for Pass {
 /// ```
 ///
 /// Further words: `no-weight`, `no-bias`, `untracked`, `eps=0.001`, `momentum=0.3`, `keras-momentum=0.99`, `cumulative`,
-/// `biased`, `single=update`, `non-finite=skip`; `gpu` to plan as for a GPU; `binding=1024` for a lower limit of bindings. Without a pass the line is that of `train`.
+/// `biased`, `single=update`, `non-finite=skip`; `gpu` to plan as for a GPU; `binding=1024` for a lower limit of bindings.
+/// Without a pass the line is that of `train`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Line {

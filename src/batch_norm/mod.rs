@@ -85,6 +85,7 @@ pub use freeze::Freeze;
 pub use layer::{BatchNorm, LayerTuning};
 pub use line::{Line, Pass};
 pub use moments::Drift;
+pub(crate) use moments::stats_step;
 pub use options::{BackwardOptions, EvalOptions, PieceOptions, TrainOptions};
 pub use pieces::{
     Apply, ApplyBuffers, ApplyPlan, BackwardApply, BackwardApplyBuffers, BackwardApplyPlan,

@@ -1,11 +1,12 @@
 //! The statistics of a batch by themselves: to move the running ones without gradients, to compare with them, to collect them
 //! over a data set.
 
+use super::config::BatchNormConfig;
 use super::layer::BatchNorm;
 use super::pieces::{FinalizeBuffers, FinalizePlan, StatsBuffers, StatsPlan};
-use super::policy::{RunningVariance, SingleValue};
+use super::policy::RunningVariance;
 use crate::error::{Error, PlanError};
-use crate::gpu::{Step, Tensor};
+use crate::gpu::{Gpu, Step, Tensor};
 use crate::norm::layer::check_device;
 use crate::reference::Moments;
 
@@ -60,8 +61,7 @@ impl BatchNorm {
         let running = self
             .running_buffer()
             .ok_or(PlanError::NoRunningStatistics)?;
-        let single = x.shape().values_per_channel() == Some(1);
-        if single && self.config().single_value == SingleValue::Running {
+        if self.config().running_stands_in(x.shape()) {
             check_device(self.gpu(), "x", x)?;
             return Ok(());
         }
@@ -124,11 +124,7 @@ impl BatchNorm {
 
     /// The step that computes the moments of a batch.
     pub(crate) fn stats_step(&self, x: &Tensor, moments: &wgpu::Buffer) -> Result<Step, Error> {
-        check_device(self.gpu(), "x", x)?;
-        let plan = StatsPlan::new(self.gpu().kernels(), x.problem(), self.config())?;
-        let scratch = self.gpu().new_buffer("scratch", plan.scratch_bytes())?;
-        let buffers = StatsBuffers::new(x.slice(), moments.slice(..));
-        Ok(plan.bind(&buffers.scratch(scratch.slice(..)))?)
+        stats_step(self.gpu(), self.config(), x, moments)
     }
 
     /// Reads buffers of moments. Waits once.
@@ -153,4 +149,18 @@ impl BatchNorm {
         };
         Ok(all.into_iter().map(moments).collect())
     }
+}
+
+/// The step that computes the moments of a batch for a layer of this configuration.
+pub(crate) fn stats_step(
+    gpu: &Gpu,
+    config: &BatchNormConfig,
+    x: &Tensor,
+    moments: &wgpu::Buffer,
+) -> Result<Step, Error> {
+    check_device(gpu, "x", x)?;
+    let plan = StatsPlan::new(gpu.kernels(), x.problem(), config)?;
+    let scratch = gpu.new_buffer("scratch", plan.scratch_bytes())?;
+    let buffers = StatsBuffers::new(x.slice(), moments.slice(..));
+    Ok(plan.bind(&buffers.scratch(scratch.slice(..)))?)
 }

@@ -60,8 +60,8 @@ words!(RunningVariance, "running_variance", "unbiased or biased":
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SingleValue {
-    /// [`PlanError::TooFewValues`](crate::PlanError::TooFewValues), as in torch. A piece, which finds the number of values on the
-    /// device, moves no statistics then.
+    /// [`PlanError::TooFewValues`](crate::PlanError::TooFewValues), as in torch. A piece, which finds the number of values on
+    /// the device, moves no statistics then.
     #[default]
     Error,
     /// Normalizes by it, and moves the running statistics by a variance of zero. Keras, Flax, ONNX, burn.

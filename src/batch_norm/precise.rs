@@ -89,7 +89,7 @@ impl PreciseStatistics<'_> {
         let apply = plan.bind(
             &buffers
                 .y(y.slice())
-                .affine(self.layer.affine_buffer().map(|buffer| buffer.slice(..)))
+                .affine(self.layer.affine_slice())
                 .residual(input.residual_slice()),
         )?;
         gpu.submit(|encoder| {
@@ -128,10 +128,10 @@ impl PreciseStatistics<'_> {
     fn combine(&mut self) -> Result<(), Error> {
         let batches = self.layer.read_moments(&self.pending)?;
         self.pending.clear();
+        let skips = self.layer.config().non_finite != NonFinite::Propagate;
         for batch in batches {
             // An empty batch is none.
             self.batches += u64::from(batch.iter().any(|moments| moments.count > 0.0));
-            let skips = self.layer.config().non_finite != NonFinite::Propagate;
             let channels = self.total.iter_mut().zip(&mut self.skipped);
             for ((total, skipped), moments) in channels.zip(batch) {
                 match skips && !(moments.mean.is_finite() && moments.m2.is_finite()) {

@@ -60,7 +60,7 @@ impl BatchNorm {
         }
     }
 
-    /// These are no news.
+    /// The device counts these skipped batches from now on, and they are no news.
     pub(crate) fn skipped_are_known(&self, skipped: &[u32]) {
         let total = skipped.iter().copied().map(u64::from).sum();
         self.skipped_told.store(total, Ordering::Relaxed);
@@ -171,7 +171,9 @@ impl BatchNorm {
             let both = rows.num_batches_tracked.start..rows.num_batches_skipped.end;
             self.write_row("running", running, Some(both), counters.as_deref())?;
         }
-        self.skipped_are_known(state.num_batches_skipped.as_deref().unwrap_or_default());
+        if counters.is_some() {
+            self.skipped_are_known(state.num_batches_skipped.as_deref().unwrap_or_default());
+        }
         Ok(())
     }
 
@@ -201,7 +203,9 @@ impl BatchNorm {
         };
         let rows = self.config().initial_running();
         self.gpu()
-            .write("running", running, 0, bytemuck::cast_slice(&rows))
+            .write("running", running, 0, bytemuck::cast_slice(&rows))?;
+        self.skipped_are_known(&[]);
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use crate::batch_norm::{
     BackwardApplyBuffers, BackwardApplyPlan, BackwardCombineBuffers, BackwardCombinePlan,
     BackwardReduceBuffers, BackwardReducePlan, Destination, Gradients, PieceOptions, Step, Wanted,
 };
-use crate::error::{BindError, Error, PlanError, SyncError, TensorError};
+use crate::error::{BindError, Error, PlanError, TensorError};
 use crate::gpu::{Reading, Tensor};
 
 /// A backward pass whose sums are on their way to the host: [`SyncBatchNorm::begin_backward`].
@@ -224,25 +224,18 @@ impl SyncBatchNorm {
         // What is exchanged has a step.
         let step = saved.step.unwrap_or_default();
         let count = saved.inner.x.shape().values_per_channel().unwrap_or(0) as u64;
-        let read = reduced.and_then(|reduced| {
+        let own = reduced.and_then(|reduced| {
             let rows: Vec<f32> = reduced.reading.finish()?;
             let own = Sums::of_rows(count, self.channels(), &rows);
             let own = own.unwrap_or_else(|| Sums::empty(self.channels()));
+            let parameters = own.scaled(1.0);
             let rest = (reduced.gradients, reduced.sums, reduced.apply, reduced.add);
-            Ok((own, rest))
+            Ok((own, (parameters, rest)))
         });
-        let (own, rest) = match read {
-            Ok((own, rest)) => (Ok(own), Some(rest)),
-            Err(error) => (Err(error), None),
-        };
-        let parameters = own.as_ref().map(|own| own.scaled(1.0)).unwrap_or_default();
         let dtype = (count > 0).then(|| dy.dtype());
         let header = self.header(Operation::Backward, step).dtype(dtype);
-        let all = self.group.exchange(&header, own)?;
-        let Some((gradients, sums, apply, add)) = rest else {
-            // An error of this rank has returned.
-            return Err(SyncError::TooFewValues.into());
-        };
+        let (all, (parameters, rest)) = self.group.exchange_with(&header, own)?;
+        let (gradients, sums, apply, add) = rest;
         let parameters = match self.reduction {
             Reduction::Local => parameters,
             Reduction::Sum => all.scaled(1.0),

@@ -54,8 +54,8 @@ impl SyncBatchNorm {
     /// # Errors
     /// As [`BatchNorm::train`](crate::BatchNorm::train), and [`SyncError`]. If any rank gets an error before its numbers
     /// are exchanged, all ranks get one. [`SyncError::TooFewValues`] if all ranks together have one value per channel, and
-    /// [`single_value`](crate::BatchNormConfig::single_value) makes that an error. The
-    /// running statistics have not moved then.
+    /// [`single_value`](crate::BatchNormConfig::single_value) makes that an error. The running statistics have not moved
+    /// then.
     pub fn train<'a>(&mut self, input: impl Into<Input<'a>>) -> Result<(Tensor, Saved), Error> {
         let pending = self.begin_train(input);
         self.finish_train(pending)
@@ -141,25 +141,18 @@ impl SyncBatchNorm {
             Err(error) => Err(error),
         };
         let count = x.shape().values_per_channel().unwrap_or(0) as u64;
-        let read = stats.and_then(|stats| {
+        let own = stats.and_then(|stats| {
             let rows: Vec<f32> = stats.reading.finish()?;
             let own = Moments::of_rows(count, self.channels(), &rows);
             let own = own.unwrap_or_else(|| Moments::empty(self.channels()));
             let rest = (stats.y, stats.moments, stats.statistics);
-            Ok((own, rest, [stats.finalize, stats.apply]))
+            Ok((own, (rest, [stats.finalize, stats.apply])))
         });
-        let (own, rest) = match read {
-            Ok((own, rest, steps)) => (Ok(own), Some((rest, steps))),
-            Err(error) => (Err(error), None),
-        };
         let step = self.step();
         let dtype = (count > 0).then(|| x.dtype());
         let header = self.header(Operation::Forward, step).dtype(dtype);
-        let all = self.group.exchange(&header, own)?;
-        let Some(((y, moments, statistics), [finalize, apply])) = rest else {
-            // An error of this rank has returned.
-            return Err(SyncError::TooFewValues.into());
-        };
+        let (all, rest) = self.group.exchange_with(&header, own)?;
+        let ((y, moments, statistics), [finalize, apply]) = rest;
         match all.count {
             0 => {}
             1 if self.config().single_value == SingleValue::Error => {

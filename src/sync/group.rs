@@ -190,8 +190,18 @@ impl Group {
         header: &Header,
         own: Result<P, Error>,
     ) -> Result<P, Error> {
+        let (all, ()) = self.exchange_with(header, own.map(|payload| (payload, ())))?;
+        Ok(all)
+    }
+
+    /// As [`exchange`](Self::exchange), and gives back what this rank needs to go on with it.
+    pub(super) fn exchange_with<P: Payload, R>(
+        &self,
+        header: &Header,
+        own: Result<(P, R), Error>,
+    ) -> Result<(P, R), Error> {
         let message = match &own {
-            Ok(payload) => header.message(Ok(&payload.bytes())),
+            Ok((payload, _)) => header.message(Ok(&payload.bytes())),
             Err(error) => header.message(Err(&SyncError::Remote {
                 rank: self.rank(),
                 message: error.to_string(),
@@ -203,11 +213,12 @@ impl Group {
         };
         let all = self.levels.exchange::<P>(message, time);
         // What happened here says more than what the others made of it.
-        own?;
+        let (_, rest) = own?;
         let all = all?;
         let malformed = |problem| SyncError::Malformed { rank: 0, problem };
         let message = read(&all).map_err(malformed)?;
-        Ok(payload(message.body?, header).ok_or_else(|| malformed(LENGTH))?)
+        let all = payload(message.body?, header).ok_or_else(|| malformed(LENGTH))?;
+        Ok((all, rest))
     }
 }
 

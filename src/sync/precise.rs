@@ -3,10 +3,10 @@
 use super::layer::SyncBatchNorm;
 use super::merge::{Moments, Recomputed};
 use super::message::Operation;
-use crate::batch_norm::{BatchNormConfig, NonFinite, RunningVariance, StatsBuffers, StatsPlan};
+use crate::batch_norm::{BatchNormConfig, NonFinite, RunningVariance, stats_step};
 use crate::error::{Error, PlanError, SyncError, TensorError};
 use crate::gpu::{Gpu, Tensor};
-use crate::norm::layer::{LayerId, check_device};
+use crate::norm::layer::LayerId;
 
 /// The moments of the inputs that a layer meets on this rank, batch after batch: "precise" statistics for
 /// [`SyncBatchNorm::set_precise`].
@@ -49,8 +49,8 @@ impl PreciseStats {
     }
 
     /// Takes one input of the layer, unless it is not finite in some channel and the layer's
-    /// [`non_finite`](BatchNormConfig::non_finite) keeps such batches out. Waits for the device. An error is for [`SyncBatchNorm::set_precise`] to tell, which
-    /// tells it to the other ranks, too.
+    /// [`non_finite`](BatchNormConfig::non_finite) keeps such batches out. Waits for the device. An error is for
+    /// [`SyncBatchNorm::set_precise`] to tell, which tells it to the other ranks, too.
     pub fn add(&mut self, x: &Tensor) {
         if let Ok(all) = &mut self.all {
             match moments(&self.config, &self.gpu, x) {
@@ -69,13 +69,10 @@ impl PreciseStats {
 
 /// The moments of one input.
 fn moments(config: &BatchNormConfig, gpu: &Gpu, x: &Tensor) -> Result<Moments, Error> {
-    check_device(gpu, "x", x)?;
-    let plan = StatsPlan::new(gpu.kernels(), x.problem(), config)?;
-    let moments = gpu.new_buffer("moments", plan.moments_bytes())?;
-    let scratch = gpu.new_buffer("scratch", plan.scratch_bytes())?;
-    let buffers = StatsBuffers::new(x.slice(), moments.slice(..)).scratch(scratch.slice(..));
-    let step = plan.bind(&buffers)?;
-    let rows = config.moment_rows().mean.start..config.moment_rows().m2.end;
+    let moment_rows = config.moment_rows();
+    let moments = gpu.new_buffer("moments", moment_rows.bytes())?;
+    let step = stats_step(gpu, config, x, &moments)?;
+    let rows = moment_rows.mean.start..moment_rows.m2.end;
     let reading = gpu.submit_and_read(|encoder| step.encode(encoder), &moments, rows)?;
     let count = x.shape().values_per_channel().unwrap_or(0) as u64;
     let rows: Vec<f32> = reading.finish()?;
@@ -89,9 +86,8 @@ impl SyncBatchNorm {
     ///
     /// # Errors
     /// What went wrong in [`PreciseStats::add`], on any rank; [`TensorError::ForeignSaved`] for those of another layer;
-    /// [`PlanError::NoRunningStatistics`];
-    /// [`SyncError::TooFewValues`] for a single value; [`SyncError`]; [`GpuError`](crate::GpuError). No rank's statistics
-    /// have moved then, unless its device fails.
+    /// [`PlanError::NoRunningStatistics`]; [`SyncError::TooFewValues`] for a single value, of which there is no unbiased
+    /// variance; [`SyncError`]; [`GpuError`](crate::GpuError). No rank's statistics have moved then, unless its device fails.
     pub fn set_precise(&mut self, precise: PreciseStats) -> Result<(), Error> {
         let own = match self.config().track_running_stats {
             _ if precise.layer != self.layer.id() => Err(TensorError::ForeignSaved.into()),

@@ -37,16 +37,11 @@ impl SyncBatchNorm {
         let channels = self.channels();
         let own = self.running().map(|words| {
             let (averages, counters) = words.split_at(2 * channels);
-            // A channel skips batches that were not finite; with them, all channels have seen the same number.
-            let (moved, skipped) = counters.split_at(channels);
+            // With the batches that it has skipped, each channel has seen the same number.
+            let seen = |row: usize| counters.get(row * channels).map_or(0, |&n| u64::from(n));
             let averages: Vec<f32> = averages.iter().map(|&word| f32::from_bits(word)).collect();
             RunningSums {
-                batches: moved
-                    .iter()
-                    .zip(skipped)
-                    .map(|(&m, &s)| u64::from(m) + u64::from(s))
-                    .max()
-                    .unwrap_or(0),
+                batches: seen(0) + seen(1),
                 sums: Weighted::new(1.0, &averages),
             }
         });

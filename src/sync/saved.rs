@@ -34,19 +34,5 @@ impl Saved {
     }
 }
 
-/// A backward pass that failed. It gives `saved` back, so that the forward pass need not be repeated.
-#[derive(Debug, thiserror::Error)]
-#[error("{error}")]
-pub struct BackwardError {
-    /// What the forward pass left.
-    pub saved: Box<Saved>,
-    /// Why backward failed.
-    #[source]
-    pub error: Error,
-}
-
-impl From<BackwardError> for Error {
-    fn from(refused: BackwardError) -> Self {
-        refused.error
-    }
-}
+/// A backward pass over several ranks that was refused.
+pub type BackwardError = batch_norm::BackwardError<Saved>;

@@ -276,6 +276,16 @@ fn a_lenient_load_into_a_layer_that_is_not_finite_loads_what_there_is() {
         before.running_var.unwrap()[1]
     );
     assert_eq!(after.num_batches_tracked, Some(1));
+
+    // Skipped batches that were told of are not told again because weights were loaded.
+    let mut telling = config.non_finite(NonFinite::Error).build(&gpu).unwrap();
+    telling.train(&x).map(drop).unwrap();
+    assert!(telling.state().is_err());
+    file.load(&mut [("a", &mut telling)], &lenient).unwrap();
+    assert_eq!(
+        telling.state().unwrap().num_batches_skipped,
+        Some(vec![1, 0])
+    );
 }
 
 /// A cumulative average that forgets how many batches it is of goes on as if the next one were the first.

@@ -1,5 +1,7 @@
 //! What a forward pass leaves for backward.
 
+use std::fmt::Debug;
+
 use super::{LayerId, check_alike, check_device};
 use crate::error::{Error, TensorError};
 use crate::gpu::{Gpu, Tensor};
@@ -81,16 +83,16 @@ impl Saved {
 /// A backward pass that was refused. It gives `saved` back, so that the forward pass need not be repeated.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
-pub struct BackwardError {
+pub struct BackwardError<S: Debug = Saved> {
     /// What the forward pass left.
-    pub saved: Box<Saved>,
+    pub saved: Box<S>,
     /// Why backward was refused.
     #[source]
     pub error: Error,
 }
 
-impl From<BackwardError> for Error {
-    fn from(refused: BackwardError) -> Self {
+impl<S: Debug> From<BackwardError<S>> for Error {
+    fn from(refused: BackwardError<S>) -> Self {
         refused.error
     }
 }
