@@ -531,7 +531,7 @@ pub enum StateError {
         /// Its value in the layer's configuration.
         given: String,
     },
-    /// A value that no sound layer has.
+    /// NaN, an infinite value, or a negative variance.
     #[error(
         "{tensor}[{index}]: expected {expected}, got {got}; take another copy, or load with repair"
     )]

@@ -17,9 +17,9 @@ pub struct LoadOptions {
     /// Whether each layer must find all of its values, none beside them, and its settings. If not, values that are missing
     /// stay as they are in the layer, others are left alone, and the [`LoadReport`] lists both. Default true.
     pub strict: bool,
-    /// Whether NaN, infinite values and negative variances are replaced by those of a new layer: a weight that is not finite becomes 1 (0 with
-    /// `unit_offset`), a bias 0. A channel whose running mean is not finite, or whose running variance is not a finite
-    /// number of at least 0, becomes mean 0 and variance 1. If not, such a value is an error. Default false.
+    /// Whether NaN, infinite values and negative variances are replaced by those of a new layer: a weight that is not finite
+    /// becomes 1 (0 with `unit_offset`), a bias 0. A channel whose running mean is not finite, or whose running variance is
+    /// not a finite number of at least 0, becomes mean 0 and variance 1. If not, such a value is an error. Default false.
     pub repair: bool,
     /// The names in the file. Default [`Naming::TORCH`].
     pub naming: Naming,
@@ -187,7 +187,7 @@ impl<'a> Loader<'a> {
         Some((name, self.file.get(name)?))
     }
 
-    /// Refuses values that no sound layer has, or replaces them.
+    /// Refuses NaN, infinite values and negative variances, or replaces them.
     fn check_values(
         &mut self,
         place: &Place,
@@ -235,7 +235,7 @@ impl<'a> Loader<'a> {
     }
 }
 
-/// What a value should be, if no sound layer has it.
+/// What a value should be, if it is NaN, infinite or a negative variance.
 fn unsound(field: Field, value: f32) -> Option<&'static str> {
     match field {
         Field::RunningVar if value.is_finite() && value >= 0.0 => None,

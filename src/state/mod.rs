@@ -22,7 +22,8 @@
 //! # What is in a file
 //!
 //! * Rows of f32. F16, BF16 and F64 are read too. Running statistics are never written below f32: a small variance would become 0.
-//! * `num_batches_tracked`, a single I64. Where it is missing it counts as 0, which matters only for a cumulative average.
+//! * `num_batches_tracked`, a single I64. Where it is missing it counts as 0. A cumulative average needs it: without it, a
+//!   strict load is an error.
 //! * The batches that channels have skipped because they were not finite, in the metadata (`wgpu-norm/skipped/<prefix>`).
 //! * `__metadata__` with the settings of each layer (`wgpu-norm/layer/<prefix>`: norm, eps, momentum, groups), which are compared
 //!   on loading; a CRC-32 of each tensor (`wgpu-norm/crc32/<name>`); and one of all that the header says
