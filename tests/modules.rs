@@ -8,7 +8,8 @@
 //!   file. The module with the signpost has one too, unless the signpost is for others only: a `use` with a visibility
 //!   (`pub`, `pub(crate)`, `pub(super)`) whose name the module's own code does not use. So a `mod.rs` of re-exports
 //!   has no arrows, and one that works with what it re-exports has.
-//! * `mod name;` says where a file is and is no arrow. Only examples may say it with `#[path]`, to share a file.
+//! * `mod name;` says where a file is and is no arrow. Only examples, benchmarks and tests may say it with
+//!   `#[path]`, to share a file.
 //! * Methods are found by type and not by path, and make no arrow. Naming the type did.
 //! * What stands under `#[cfg(test)]` or `#[test]` is test code, and so is every file of a module declared there.
 

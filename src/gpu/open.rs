@@ -128,7 +128,8 @@ impl Gpu {
 
     /// Opens a device.
     ///
-    /// All devices opened so share one wgpu instance. If `WGPU_BACKEND` is set, the instance has the backends named
+    /// All devices opened so share one wgpu instance. Its flags are wgpu's: validation layers in builds with debug
+    /// assertions, unless `WGPU_VALIDATION` or `WGPU_DEBUG` says otherwise. If `WGPU_BACKEND` is set, the instance has the backends named
     /// there and those of the first call's options, and later calls find adapters of no others.
     ///
     /// # Errors
@@ -244,6 +245,7 @@ fn instance(backends: wgpu::Backends) -> &'static wgpu::Instance {
         let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
         // An application that sets WGPU_BACKEND may do so because another backend's driver crashes.
         descriptor.backends = wgpu::Backends::from_env().unwrap_or(BACKENDS) | backends;
+        descriptor.flags = descriptor.flags.with_env();
         wgpu::Instance::new(descriptor)
     })
 }

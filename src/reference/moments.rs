@@ -37,14 +37,18 @@ impl Moments {
     /// The moments of the union of two disjoint sets. Chan, Golub and LeVeque, *Updating formulae and a pairwise
     /// algorithm for computing sample variances*, 1979.
     pub fn combine(self, other: Self) -> Self {
-        let count = self.count + other.count;
-        if count == 0.0 {
-            return Self::IDENTITY;
+        // Without a rounding where there is nothing to combine.
+        if other.count == 0.0 {
+            return self;
         }
-        let delta = other.mean - self.mean;
+        if self.count == 0.0 {
+            return other;
+        }
+        let count = self.count + other.count;
+        let (delta, share) = (other.mean - self.mean, other.count / count);
         Self {
-            mean: self.mean + delta * other.count / count,
-            m2: self.m2 + other.m2 + delta * delta * self.count * other.count / count,
+            mean: self.mean + delta * share,
+            m2: self.m2 + other.m2 + delta * delta * (self.count * share),
             count,
         }
     }

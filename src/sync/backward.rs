@@ -57,7 +57,8 @@ impl SyncBatchNorm {
     ///
     /// # Errors
     /// [`BackwardError`], which gives `saved` back: as [`BatchNorm::backward`](crate::BatchNorm::backward), and
-    /// [`SyncError`]. If any rank gets an error before its numbers are exchanged, all ranks get one, and all can try again.
+    /// [`SyncError`](crate::SyncError). If any rank gets an error before its numbers are exchanged, all ranks get one, and
+    /// all can try again.
     pub fn backward(&self, saved: Saved, dy: &Tensor) -> Result<Gradients, BackwardError> {
         let gradients = self.backward_with(saved, dy, Wanted::default())?;
         Ok(gradients.all(dy))

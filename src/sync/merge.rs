@@ -1,6 +1,8 @@
 //! What ranks exchange, and how it becomes one: in f64, in the order of the ranks, so that whoever merges the same parts
 //! gets the same bits.
 
+use crate::reference;
+
 /// The numbers of one rank, or of several that were merged.
 pub trait Payload: Sized {
     /// The body of a message.
@@ -75,24 +77,16 @@ impl Moments {
         rows
     }
 
-    /// With more values. Chan, Golub and LeVeque, 1979.
+    /// With more values.
     pub fn add(&mut self, other: &Self) {
-        if other.count == 0 {
-            return;
-        }
-        let total = self.count.saturating_add(other.count);
-        let (before, more, all) = (self.count as f64, other.count as f64, total as f64);
+        let (before, more) = (self.count as f64, other.count as f64);
         let own = self.mean.iter_mut().zip(&mut self.m2);
         for ((mean, m2), (&other_mean, &other_m2)) in own.zip(other.mean.iter().zip(&other.m2)) {
-            if self.count == 0 {
-                (*mean, *m2) = (other_mean, other_m2);
-                continue;
-            }
-            let delta = other_mean - *mean;
-            *mean += delta * (more / all);
-            *m2 += other_m2 + delta * delta * (before * (more / all));
+            let channel = |mean, m2, count| reference::Moments { mean, m2, count };
+            let both = channel(*mean, *m2, before).combine(channel(other_mean, other_m2, more));
+            (*mean, *m2) = (both.mean, both.m2);
         }
-        self.count = total;
+        self.count = self.count.saturating_add(other.count);
     }
 }
 

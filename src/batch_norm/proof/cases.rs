@@ -102,10 +102,10 @@ pub fn all_cases() -> Vec<BatchCase> {
 /// As many of them as there is time to compile kernels for. Sorted by kernels.
 pub fn cases() -> Vec<BatchCase> {
     let mut cases = cases_with(Effort {
-        settings: 216,
+        settings: 648,
         shapes: 2,
-        options: 4,
-        wide: 8,
+        options: 12,
+        wide: 16,
         tiles: 1,
     });
     cases.sort_by_cached_key(BatchCase::kernels);

@@ -21,13 +21,13 @@ fn programs_on_the_device_agree_with_the_oracle_and_kernels_with_their_twins() {
         return;
     }
     assert!(
-        checked.programs > 4000,
+        checked.programs > 2000,
         "only {} programs",
         checked.programs
     );
     assert_eq!(checked.dispatches.len(), 11, "{checked:?}");
     for (kernel, count) in checked.dispatches {
-        assert!(count > 50, "{kernel}: only {count} dispatches");
+        assert!(count > 20, "{kernel}: only {count} dispatches");
     }
 }
 
@@ -87,7 +87,7 @@ fn programs_that_leave_something_out_are_no_choice() {
 
     let gpu = test_gpu();
     for &dtype in Dtype::ALL {
-        let problem = Problem::new(Shape::nhwc(32, 32, 32, 64), dtype);
+        let problem = Problem::new(Shape::nhwc(16, 16, 16, 64), dtype);
         for pass in [Pass::Train, Pass::backward(false)] {
             let mut line = Line::new(problem, &BatchNormConfig::new(64), pass);
             line.common.tuning = Tuning::default().strategy(Some(Strategy::Split));

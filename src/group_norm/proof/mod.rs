@@ -17,7 +17,7 @@ fn chained_twins_agree_with_the_oracle() {
 
 #[test]
 fn programs_on_the_device_agree_with_the_oracle_and_kernels_with_their_twins() {
-    let checked = programs_agree_with_the_oracle(&cases(200), 8);
+    let checked = programs_agree_with_the_oracle(&cases(300), 8);
     if alone() {
         return;
     }

@@ -2,8 +2,11 @@
 
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
+
+/// Whoever takes all cores. Tests take turns: two at a time took a third longer than one after the other.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Failures that a test prints before it gives up.
 const ENOUGH: usize = 8;
@@ -16,6 +19,7 @@ pub fn side_by_side<T: Sync>(
     cases: &[T],
     check: impl Fn(&T) -> Result<bool, String> + Sync,
 ) -> usize {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let lists: Vec<_> = cases
         .chunks(cases.len().div_ceil(cores.div_ceil(2)).max(1))
