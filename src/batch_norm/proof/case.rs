@@ -15,8 +15,8 @@ use crate::norm::field::{
     AFFINE, DRESIDUAL, DX, DY, GRADS, MOMENTS, OUTPUT, PARTS, RESIDUAL, RUNNING, SAVED, SUMS, X, Y,
 };
 use crate::norm::options::{Destination, ParameterGradients};
+use crate::norm::proof::Case;
 use crate::norm::proof::inputs::{Fill, Inputs, Storage, center, f32_bound, parts, round};
-use crate::norm::proof::{self, Case};
 use crate::norm::twin::memory::Memory;
 use crate::norm::twin::{MoveRunning, Run};
 use crate::reference::compare::Bound;
@@ -88,11 +88,6 @@ impl FromStr for BatchCase {
 }
 
 impl BatchCase {
-    /// The kernels of the program, to sort by.
-    pub fn kernels(&self) -> String {
-        proof::kernels_of(self)
-    }
-
     /// The columns of a lane that are forced.
     pub fn columns(&self) -> u32 {
         self.line.common.tuning.tile.map_or(1, |tile| tile.columns)

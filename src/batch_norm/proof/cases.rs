@@ -6,6 +6,7 @@ use crate::batch_norm::line::{Line, Pass};
 use crate::batch_norm::policy::{Momentum, NonFinite, RunningVariance, SingleValue};
 use crate::dtype::{Dtype, Problem};
 use crate::norm::options::{Destination, Epilogue, ParameterGradients};
+use crate::norm::proof::cover::covering;
 use crate::norm::proof::inputs::Fill;
 use crate::norm::proof::shapes::{
     CPU_TILE, EXTENTS, GPU_TILES, Lottery, WIDE_EXTENTS, WIDE_TILE, WIDEST, product, shapes,
@@ -23,7 +24,7 @@ const fn backward(frozen: bool, dx: Option<Destination>, parameters: ParameterGr
     }
 }
 
-/// The first four are basic: every case is run. Of the others a sample is.
+/// The first four are basic: all are tried. Of the others a sample is.
 const PASSES: [Pass; 21] = [
     Pass::Train,
     Pass::Eval(OUT),
@@ -62,21 +63,6 @@ const SINGLE_VALUES: [&str; 10] = [
     "n1c5 nc f32 backward-apply single=running gpu",
 ];
 
-/// How much is tried.
-#[derive(Clone, Copy, Debug)]
-struct Effort {
-    /// One in this many of the whole product of tunings, passes, storage types, epilogues, options and bindings.
-    settings: u64,
-    /// With each of those, one in this many of the shapes. Shapes with the same settings share kernels.
-    shapes: u64,
-    /// One in this many of the basic cases with other options than the first.
-    options: u64,
-    /// One in this many of all that is not basic where rows are wide: their kernels compile ten times as long.
-    wide: u64,
-    /// How many of the tiles for GPUs each shape is tried with.
-    tiles: usize,
-}
-
 /// Whether the environment names one case, as a failing test prints it.
 pub fn alone() -> bool {
     std::env::var_os("WGPU_NORM_LINE").is_some()
@@ -90,29 +76,17 @@ fn named() -> Option<Vec<BatchCase>> {
 
 /// Every shape in both layouts, with every strategy, tile, pass, storage type and option that it can be had with.
 pub fn all_cases() -> Vec<BatchCase> {
-    cases_with(Effort {
-        settings: 1,
-        shapes: 97,
-        options: 1,
-        wide: 1,
-        tiles: 2,
-    })
+    cases_with(97)
 }
 
-/// As many of them as there is time to compile kernels for. Sorted by kernels.
+/// Of more of them, those that a device runs.
 pub fn cases() -> Vec<BatchCase> {
-    let mut cases = cases_with(Effort {
-        settings: 648,
-        shapes: 2,
-        options: 12,
-        wide: 16,
-        tiles: 1,
-    });
-    cases.sort_by_cached_key(BatchCase::kernels);
-    cases
+    covering(cases_with(48), SINGLE_VALUES.len())
 }
 
-fn cases_with(effort: Effort) -> Vec<BatchCase> {
+/// The basic cases of every shape, and one in `one_in` of the whole product of tunings, passes, storage types, epilogues,
+/// options and bindings.
+fn cases_with(one_in: u64) -> Vec<BatchCase> {
     if let Some(named) = named() {
         return named;
     }
@@ -139,10 +113,9 @@ fn cases_with(effort: Effort) -> Vec<BatchCase> {
             config.affine(false).track_running_stats(false),
             config.affine(false).eps(0.5).momentum(0.3),
         ];
-        let rarely = if wide { effort.wide } else { 1 };
-        // The same settings for every shape.
-        let mut settings = Lottery::default();
-        let typed_tunings = product(Dtype::ALL, &tunings(index, wide, effort));
+        // Kernels of 16 columns compile ten times as long as others.
+        let rarely = if wide { 16 } else { 1 };
+        let typed_tunings = product(Dtype::ALL, &tunings(index, wide, 2));
         for ((dtype, (tuning, as_gpu)), (pass, epilogue)) in
             product(&typed_tunings, &product(&PASSES, Epilogue::ALL))
         {
@@ -150,12 +123,10 @@ fn cases_with(effort: Effort) -> Vec<BatchCase> {
                 // Drivers have been seen to stumble over wide kernels of every storage type.
                 let typed = shape == WIDEST && tuning.strategy == Some(Strategy::Split);
                 let plain = (dtype == Dtype::F32 || typed) && epilogue == Epilogue::Identity;
-                let often = (config == options[0] || lottery.one_in(rarely * effort.options))
-                    && (max_binding.is_none() || lottery.one_in(4));
+                let often =
+                    (config == options[0] || !wide) && (max_binding.is_none() || lottery.one_in(4));
                 let basic = PASSES[..4].contains(&pass);
-                let drawn =
-                    settings.one_in(effort.settings) && lottery.one_in(rarely * effort.shapes);
-                if (plain && basic && often) || drawn {
+                if (plain && basic && often) || lottery.one_in(rarely * one_in) {
                     let problem = Problem::new(shape, dtype);
                     let mut line = Line::new(problem, &config.epilogue(epilogue), pass);
                     line.common = line
@@ -174,10 +145,10 @@ fn cases_with(effort: Effort) -> Vec<BatchCase> {
 
 /// The tunings that are forced on the shape of an index, and whether as for a GPU: every strategy on several tiles, and what
 /// a plan for a GPU chooses by itself.
-fn tunings(index: usize, wide: bool, effort: Effort) -> Vec<(Tuning, bool)> {
+fn tunings(index: usize, wide: bool, gpu_tiles: usize) -> Vec<(Tuning, bool)> {
     let mut tiles = vec![(if wide { WIDE_TILE } else { CPU_TILE }, false)];
     if !wide {
-        let by_turns = (0..effort.tiles).map(|turn| GPU_TILES[(index / 2 + turn) % 2]);
+        let by_turns = (0..gpu_tiles).map(|turn| GPU_TILES[(index / 2 + turn) % 2]);
         tiles.extend(by_turns.map(|tile| (tile, true)));
     }
     let mut tunings = vec![(Tuning::default(), true)];
@@ -188,7 +159,7 @@ fn tunings(index: usize, wide: bool, effort: Effort) -> Vec<(Tuning, bool)> {
     tunings
 }
 
-/// Cases whose answer f32 has without rounding. Sorted by kernels.
+/// Cases whose answer f32 has without rounding.
 pub fn exact_cases() -> Vec<BatchCase> {
     if let Some(named) = named() {
         return named;
@@ -215,16 +186,9 @@ pub fn exact_cases() -> Vec<BatchCase> {
     ];
     for (index, (shape, fill)) in integers.chain(constant).enumerate() {
         let config = BatchNormConfig::new(shape.channels());
-        let effort = Effort {
-            settings: 1,
-            shapes: 1,
-            options: 1,
-            wide: 1,
-            tiles: 1,
-        };
         // Tiles for processors and for GPUs take turns. Small integers are the same in all storage types.
         let problem = Problem::new(shape, Dtype::F32);
-        let tunings = tunings(index, false, effort).into_iter();
+        let tunings = tunings(index, false, 1).into_iter();
         let tunings: Vec<_> = tunings
             .filter(|(_, gpu)| *gpu == (index / 2 % 2 == 0))
             .collect();
@@ -234,7 +198,6 @@ pub fn exact_cases() -> Vec<BatchCase> {
             cases.push(BatchCase { line, fill });
         }
     }
-    cases.sort_by_cached_key(BatchCase::kernels);
     cases
 }
 

@@ -2,6 +2,7 @@
 
 use crate::group_norm::config::GroupNormConfig;
 use crate::group_norm::sample::Line;
+use crate::norm::proof::cover::covering;
 use crate::norm::proof::sample::{self, Forward, Gradients, Oracle, SampleCase};
 use crate::norm::proof::shapes::shapes;
 use crate::reference::group_norm as oracle;
@@ -82,6 +83,11 @@ pub fn cases(one_in: u64) -> Vec<SampleCase<GroupNormConfig>> {
         ]
     };
     sample::cases(shapes(&EXTENTS), configs, &[], one_in)
+}
+
+/// Those that a device runs.
+pub fn device_cases() -> Vec<SampleCase<GroupNormConfig>> {
+    covering(cases(60), 0)
 }
 
 #[test]

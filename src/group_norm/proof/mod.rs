@@ -3,7 +3,7 @@
 mod cases;
 mod mutants;
 
-use self::cases::cases;
+use self::cases::{cases, device_cases};
 use super::program::NORM;
 use crate::norm::proof::chain::{programs_agree_with_the_oracle, twins_agree_with_the_oracle};
 use crate::norm::proof::sample::alone;
@@ -17,7 +17,7 @@ fn chained_twins_agree_with_the_oracle() {
 
 #[test]
 fn programs_on_the_device_agree_with_the_oracle_and_kernels_with_their_twins() {
-    let checked = programs_agree_with_the_oracle(&cases(300), 8);
+    let checked = programs_agree_with_the_oracle(&device_cases(), 8);
     if alone() {
         return;
     }

@@ -2,6 +2,7 @@
 
 use crate::instance_norm::config::InstanceNormConfig;
 use crate::instance_norm::sample::Line;
+use crate::norm::proof::cover::covering;
 use crate::norm::proof::sample::{self, Forward, Gradients, Oracle, SampleCase};
 use crate::norm::proof::shapes::{EXTENTS, WIDE_EXTENTS, shapes};
 use crate::reference::instance_norm as oracle;
@@ -67,6 +68,11 @@ pub fn cases(one_in: u64) -> Vec<SampleCase<InstanceNormConfig>> {
         ]
     };
     sample::cases(spatial, configs, &[], one_in)
+}
+
+/// Those that a device runs.
+pub fn device_cases() -> Vec<SampleCase<InstanceNormConfig>> {
+    covering(cases(60), 0)
 }
 
 #[test]

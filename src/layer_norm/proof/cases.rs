@@ -2,6 +2,7 @@
 
 use crate::layer_norm::config::LayerNormConfig;
 use crate::layer_norm::sample::Line;
+use crate::norm::proof::cover::covering;
 use crate::norm::proof::sample::{self, Forward, Gradients, Oracle, SampleCase};
 use crate::norm::proof::shapes::shapes;
 use crate::norm::sample::Sealed;
@@ -87,6 +88,11 @@ pub fn cases(one_in: u64) -> Vec<SampleCase<LayerNormConfig>> {
         ]
     };
     sample::cases(shapes(&EXTENTS), configs, &NAMED, one_in)
+}
+
+/// Those that a device runs.
+pub fn device_cases() -> Vec<SampleCase<LayerNormConfig>> {
+    covering(cases(60), NAMED.len())
 }
 
 #[test]

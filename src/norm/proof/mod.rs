@@ -2,6 +2,7 @@
 //! checks whole programs on the device. A norm brings its cases.
 
 pub mod chain;
+pub mod cover;
 pub mod deal;
 pub mod device;
 pub mod inputs;
@@ -76,12 +77,4 @@ pub trait Case: Copy + Display + Send + Sync {
             .iter()
             .try_for_each(|(field, values)| self.compare(*field, memory, values, bound(*field)))
     }
-}
-
-/// The kernels of a case's program, to sort by.
-pub fn kernels_of<C: Case>(case: &C) -> String {
-    let program = case.program(&caps());
-    let dispatches = program.map_or(Vec::new(), |program| program.dispatches);
-    let kernels = dispatches.iter().map(|dispatch| &dispatch.kernel);
-    format!("{:?}", kernels.collect::<Vec<_>>())
 }

@@ -1,5 +1,6 @@
 //! The oracle, and what is tried.
 
+use crate::norm::proof::cover::covering;
 use crate::norm::proof::sample::{self, Forward, Gradients, Oracle, SampleCase};
 use crate::norm::proof::shapes::shapes;
 use crate::norm::sample::Sealed;
@@ -75,6 +76,11 @@ pub fn cases(one_in: u64) -> Vec<SampleCase<RmsNormConfig>> {
         ]
     };
     sample::cases(shapes(&EXTENTS), configs, &NAMED, one_in)
+}
+
+/// Those that a device runs.
+pub fn device_cases() -> Vec<SampleCase<RmsNormConfig>> {
+    covering(cases(60), NAMED.len())
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod cases;
 mod mutants;
 
-use self::cases::cases;
+use self::cases::{cases, device_cases};
 use super::program::NORM;
 use crate::norm::proof::chain::{programs_agree_with_the_oracle, twins_agree_with_the_oracle};
 use crate::norm::proof::sample::alone;
@@ -17,13 +17,13 @@ fn chained_twins_agree_with_the_oracle() {
 
 #[test]
 fn programs_on_the_device_agree_with_the_oracle_and_kernels_with_their_twins() {
-    let checked = programs_agree_with_the_oracle(&cases(100), 8);
+    let checked = programs_agree_with_the_oracle(&device_cases(), 8);
     if alone() {
         return;
     }
     assert!(checked.programs > 60, "only {} programs", checked.programs);
     for (kernel, count) in checked.dispatches {
-        assert!(count > 3, "{kernel}: only {count} dispatches");
+        assert!(count > 2, "{kernel}: only {count} dispatches");
     }
 }
 

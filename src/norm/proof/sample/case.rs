@@ -10,8 +10,8 @@ use crate::norm::field::{
     ADDED, AFFINE, DADDED, DRESIDUAL, DX, DY, GRADS, OUTPUT, RESIDUAL, SAVED, X, Y,
 };
 use crate::norm::options::{Destination, ParameterGradients};
+use crate::norm::proof::Case;
 use crate::norm::proof::inputs::{Fill, Inputs, Storage, f32_bound, round};
-use crate::norm::proof::{self, Case};
 use crate::norm::sample::{Line, Params, Pass, SampleNorm};
 use crate::norm::twin::MoveRunning;
 use crate::norm::twin::memory::Memory;
@@ -83,11 +83,6 @@ impl<C: Oracle> FromStr for SampleCase<C> {
 }
 
 impl<C: Oracle> SampleCase<C> {
-    /// The kernels of the program, to sort by.
-    pub fn kernels(&self) -> String {
-        proof::kernels_of(self)
-    }
-
     fn inputs(&self) -> Inputs {
         let config = &self.line.config;
         let rows = config.affine_rows();

@@ -16,7 +16,7 @@ const fn backward(dx: Option<Destination>, parameters: ParameterGradients) -> Pa
     Pass::Backward { dx, parameters }
 }
 
-/// The first two are basic: every shape and strategy is run. Of the others a sample is.
+/// The first two are basic: all shapes and strategies are tried. Of the others a sample is.
 const PASSES: [Pass; 5] = [
     Pass::Forward,
     backward(OUT, ParameterGradients::Overwrite),
@@ -31,8 +31,7 @@ pub fn alone() -> bool {
 }
 
 /// Every shape with every strategy; of the product with storage types, epilogues, configurations and bindings one in
-/// `one_in`. Sorted by kernels. `configs` are those of a shape, the usual one first. The lines that are `named` exist, and are
-/// tried, too.
+/// `one_in`. `configs` are those of a shape, the usual one first. The lines that are `named` exist, and come first.
 pub fn cases<C: Oracle, const N: usize>(
     shapes: impl IntoIterator<Item = Shape>,
     configs: impl Fn(Shape) -> [C; N],
@@ -43,12 +42,15 @@ pub fn cases<C: Oracle, const N: usize>(
         // A line of another norm is none of these tests' business.
         return line.parse().into_iter().collect();
     }
-    let mut cases = Vec::new();
+    let named = named.iter().map(|line| {
+        let case: SampleCase<C> = line.parse().expect("a line");
+        assert!(case.program(&caps()).is_some(), "{line} does not exist");
+        case
+    });
+    let mut cases: Vec<_> = named.collect();
     let mut lottery = Lottery::default();
     for (index, shape) in shapes.into_iter().enumerate() {
         let configs = configs(shape);
-        // The same settings for every shape, so that shapes share kernels.
-        let mut settings = Lottery::default();
         let mut tunings = vec![(Tuning::default(), true)];
         // Tiles for processors and for GPUs take turns.
         let (tile, as_gpu) = match index / 2 % 2 {
@@ -69,7 +71,7 @@ pub fn cases<C: Oracle, const N: usize>(
                 let plain = dtype == Dtype::F32 && epilogue == Epilogue::Identity;
                 let first = config == configs[0] && (max_binding.is_none() || lottery.one_in(4));
                 let basic = plain && first && !prenorm && PASSES[..2].contains(&pass);
-                let drawn = settings.one_in(2 * one_in) && lottery.one_in(4);
+                let drawn = lottery.one_in(8 * one_in);
                 if basic || drawn {
                     let problem = Problem::new(shape, dtype);
                     let mut line = Line::new(
@@ -91,11 +93,5 @@ pub fn cases<C: Oracle, const N: usize>(
             }
         }
     }
-    cases.extend(named.iter().map(|line| {
-        let case: SampleCase<C> = line.parse().expect("a line");
-        assert!(case.program(&caps()).is_some(), "{line} does not exist");
-        case
-    }));
-    cases.sort_by_cached_key(SampleCase::kernels);
     cases
 }
