@@ -86,6 +86,7 @@ pub fn covering<C: Case>(cases: Vec<C>, mut always: usize) -> Vec<C> {
             !enough
         });
     }
+    assert!(met.iter().all(|&met| met));
     left.retain(|(_, numbers)| numbers.iter().all(|&number| compiled[number]));
     chosen.extend(left);
     let mut names = vec![String::new(); kernels.pairs.len()];
