@@ -128,9 +128,10 @@ impl Gpu {
 
     /// Opens a device.
     ///
-    /// All devices opened so share one wgpu instance. Its flags are wgpu's: validation layers in builds with debug
-    /// assertions, unless `WGPU_VALIDATION` or `WGPU_DEBUG` says otherwise. If `WGPU_BACKEND` is set, the instance has the backends named
-    /// there and those of the first call's options, and later calls find adapters of no others.
+    /// All devices opened so share one wgpu instance. If `WGPU_BACKEND` is set, the instance has the backends named
+    /// there and those of the first call's options, and later calls find adapters of no others. Its flags are wgpu's:
+    /// validation layers and names for debuggers in builds with debug assertions, unless `WGPU_VALIDATION` or
+    /// `WGPU_DEBUG` says otherwise.
     ///
     /// # Errors
     /// [`GpuError::NoBackend`], [`GpuError::NoAdapter`], [`GpuError::AdapterName`] or [`GpuError::NoDevice`], which say what was found and
