@@ -28,15 +28,15 @@ demo-sync: driver mpi
 		$(MPIRUN) -n 4 $(SYNC_DIGITS) --batch 32 --epochs 3 --seeds 5 --statistics $$choice || exit 1; \
 	done
 
-# Thousands of small kernels, each run a few times: most of the time goes to compile them. wgpu writes them without lines
-# for debuggers, and Mesa's software driver compiles them without optimizations, in vectors of four. Other drivers ignore this.
-SMALL_KERNELS = WGPU_DEBUG=0 GALLIVM_PERF=nopt LP_NATIVE_VECTOR_WIDTH=128
+# The tests compile thousands of kernels, and run each a few times. So wgpu leaves out line numbers for debuggers, and Mesa's
+# software driver compiles without optimizations, and for vectors of four. Other drivers ignore the last two.
+COMPILE_FAST = WGPU_DEBUG=0 GALLIVM_PERF=nopt LP_NATIVE_VECTOR_WIDTH=128
 
 # With the feature everywhere, so that nothing is built twice. The test `mpi` starts its ranks itself, and ends them in time.
 test: driver mpi
 	cargo fmt --check
 	cargo clippy --locked --all-targets --features mpi -- -D warnings
-	$(SMALL_KERNELS) cargo test --locked --features mpi
+	$(COMPILE_FAST) cargo test --locked --features mpi
 	@# With the examples, so that dependencies need not be built once more for features that only tests ask for.
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --examples --features mpi
 

@@ -93,7 +93,7 @@ fn gradients_are_the_slopes_of_the_loss() {
 fn the_loss_falls() {
     let gpu = Gpu::open().unwrap();
     // The gradients of the others are checked above.
-    for norm in [WhichNorm::Batch, WhichNorm::Group] {
+    for norm in [WhichNorm::Batch, WhichNorm::Group, WhichNorm::None] {
         let mut trainer = Trainer::new(&gpu, Digits::load().unwrap(), &settings(norm, 64)).unwrap();
         let losses = [(); 3].map(|()| trainer.epoch().unwrap().loss);
         assert!(losses[2] < 0.5 * losses[0], "{norm}: {losses:?}");

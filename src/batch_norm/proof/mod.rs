@@ -6,7 +6,7 @@ mod mutants;
 
 use self::cases::{all_cases, cases, exact_cases};
 use crate::norm::proof::chain::{programs_agree_with_the_oracle, twins_agree_with_the_oracle};
-use crate::norm::proof::cover::covering;
+use crate::norm::proof::cover::sorted_by_kernels;
 use crate::norm::proof::shaders;
 
 #[test]
@@ -28,7 +28,7 @@ fn programs_on_the_device_agree_with_the_oracle_and_kernels_with_their_twins() {
     );
     assert_eq!(checked.dispatches.len(), 11, "{checked:?}");
     for (kernel, count) in checked.dispatches {
-        assert!(count > 20, "{kernel}: only {count} dispatches");
+        assert!(count > 50, "{kernel}: only {count} dispatches");
     }
 }
 
@@ -37,9 +37,9 @@ fn programs_on_the_device_agree_with_the_oracle_and_kernels_with_their_twins() {
 fn exact_answers_are_exact() {
     let cases = exact_cases();
     let twins = twins_agree_with_the_oracle(&cases);
-    let device = programs_agree_with_the_oracle(&covering(cases, 0), 1000).programs;
+    let device = programs_agree_with_the_oracle(&sorted_by_kernels(cases), 1000).programs;
     assert!(
-        cases::alone() || (twins > 450 && device > 350),
+        cases::alone() || (twins > 450 && device > 450),
         "{twins} {device}"
     );
 }

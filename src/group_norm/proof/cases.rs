@@ -87,7 +87,7 @@ pub fn cases(one_in: u64) -> Vec<SampleCase<GroupNormConfig>> {
 
 /// Those that a device runs.
 pub fn device_cases() -> Vec<SampleCase<GroupNormConfig>> {
-    covering(cases(60), 0)
+    covering(0, cases(60), cases(4))
 }
 
 #[test]

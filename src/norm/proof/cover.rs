@@ -1,7 +1,8 @@
-//! The cases that a device runs: of many, those that have few kernels, because to compile kernels takes the time.
+//! The cases that a device runs. They have few kernels, because compiling kernels takes most of the time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use super::composed::ComposedKernels;
 use super::{Case, caps};
 use crate::gpu::program::KernelSpec;
 
@@ -46,38 +47,41 @@ impl Kernels {
     }
 }
 
+/// A case, and the numbers of its kernels.
+type Numbered<C> = (C, Vec<usize>);
+
 /// Cases with few kernels, sorted by those: if a kernel has two settings in one of `cases`, it has them both in one of
-/// these. Most faults of a kernel take no more than two of its settings. With them, the first `always` cases, which exist, and
-/// all that need no further kernel.
-pub fn covering<C: Case>(cases: Vec<C>, mut always: usize) -> Vec<C> {
+/// these. Most faults of a kernel take no more than two of its settings. The first `always` of `cases`, which exist, are
+/// among them, and so are all of `cases` and `others` that need no further kernel.
+pub fn covering<C: Case>(always: usize, cases: Vec<C>, others: Vec<C>) -> Vec<C> {
     let caps = caps();
-    let mut texts = HashMap::new();
+    let mut composed = ComposedKernels::default();
     let mut kernels = Kernels::default();
-    // Cases, and the numbers of their kernels.
-    let mut left: Vec<(C, Vec<usize>)> = Vec::new();
-    for case in cases {
-        if let Some(program) = case.program(&caps) {
+    let mut numbered = |cases: Vec<C>| -> Vec<Numbered<C>> {
+        let existing = cases.into_iter().filter_map(|case| {
+            let program = case.program(&caps)?;
             let numbers = program.dispatches.iter().map(|dispatch| {
-                let kernel = &dispatch.kernel;
-                let text = texts
-                    .entry((kernel.name, kernel.choices.clone()))
-                    .or_insert_with(|| program.composed(dispatch).expect("a kernel"));
-                kernels.number(kernel.reduced(text))
+                let text = composed.of(&program, dispatch);
+                kernels.number(dispatch.kernel.reduced(text))
             });
-            left.push((case, numbers.collect()));
-        }
-    }
+            Some((case, numbers.collect()))
+        });
+        existing.collect()
+    };
+    let mut left = numbered(cases);
+    let wanted: HashSet<usize> = left
+        .iter()
+        .flat_map(|(_, numbers)| numbers)
+        .copied()
+        .collect();
+    let others = numbered(others);
     let mut met = vec![false; kernels.numbers_of_pairs.len()];
     let mut compiled = vec![false; kernels.pairs.len()];
     let mut chosen = Vec::new();
-    // Those first that bring many new pairs, so that fewer suffice.
-    for least in [64, 32, 16, 8, 4, 2, 1] {
-        left.retain(|(case, numbers)| {
+    let mut choose = |from: &mut Vec<Numbered<C>>, least: usize| {
+        from.retain(|(case, numbers)| {
             let pairs = || numbers.iter().flat_map(|&number| &kernels.pairs[number]);
-            let new = pairs().filter(|&&pair| !met[pair]).count();
-            let first = always > 0;
-            always = always.saturating_sub(1);
-            let enough = first || new >= least;
+            let enough = pairs().filter(|&&pair| !met[pair]).count() >= least;
             if enough {
                 pairs().for_each(|&pair| met[pair] = true);
                 numbers.iter().for_each(|&number| compiled[number] = true);
@@ -85,8 +89,16 @@ pub fn covering<C: Case>(cases: Vec<C>, mut always: usize) -> Vec<C> {
             }
             !enough
         });
+    };
+    let mut named: Vec<_> = left.drain(..always.min(left.len())).collect();
+    choose(&mut named, 0);
+    // Those first that bring many new pairs, so that fewer suffice.
+    for least in [64, 32, 16, 8, 4, 2, 1] {
+        choose(&mut left, least);
     }
-    assert!(met.iter().all(|&met| met));
+    let mut pairs = wanted.iter().flat_map(|&number| &kernels.pairs[number]);
+    assert!(pairs.all(|&pair| met[pair]));
+    left.extend(others);
     left.retain(|(_, numbers)| numbers.iter().all(|&number| compiled[number]));
     chosen.extend(left);
     let mut names = vec![String::new(); kernels.pairs.len()];
@@ -95,4 +107,9 @@ pub fn covering<C: Case>(cases: Vec<C>, mut always: usize) -> Vec<C> {
     }
     chosen.sort_by_key(|(_, numbers)| numbers.iter().map(|&n| &names[n]).collect::<Vec<_>>());
     chosen.into_iter().map(|(case, _)| case).collect()
+}
+
+/// All cases that exist, sorted by their kernels.
+pub fn sorted_by_kernels<C: Case>(cases: Vec<C>) -> Vec<C> {
+    covering(cases.len(), cases, Vec::new())
 }

@@ -5,7 +5,7 @@ use std::panic::resume_unwind;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// Whoever takes all cores. Tests take turns: two at a time took a third longer than one after the other.
+/// Held by the test that uses all cores. Two at a time took a third longer than one after the other.
 static TURN: Mutex<()> = Mutex::new(());
 
 /// Failures that a test prints before it gives up.

@@ -2,6 +2,7 @@
 //! checks whole programs on the device. A norm brings its cases.
 
 pub mod chain;
+pub mod composed;
 pub mod cover;
 pub mod deal;
 pub mod device;

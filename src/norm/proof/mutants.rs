@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use super::Case;
 use super::chain::check_on_device;
+use super::composed::ComposedKernels;
 use super::deal::side_by_side;
 use crate::gpu::compose::Source;
 use crate::gpu::program::Program;
@@ -75,19 +76,14 @@ where
 {
     // The cases that each file takes part in, by index.
     let mut by_file = HashMap::<&str, Vec<usize>>::new();
-    let mut files_of = HashMap::new();
+    let mut composed = ComposedKernels::default();
     let caps = test_gpu().kernels().caps();
     for (index, case) in cases.iter().enumerate() {
         let Some(program) = case.program(caps) else {
             continue;
         };
         for dispatch in &program.dispatches {
-            let kernel = &dispatch.kernel;
-            let key = (kernel.name, kernel.choices.clone());
-            let files = files_of
-                .entry(key)
-                .or_insert_with(|| program.composed(dispatch).expect("a kernel").files);
-            for &file in files.iter() {
+            for &file in &composed.of(&program, dispatch).files {
                 let cases = by_file.entry(file).or_default();
                 if cases.last() != Some(&index) {
                     cases.push(index);

@@ -9,6 +9,7 @@ use naga::back::pipeline_constants::process_overrides;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{ShaderStage, back};
 
+use super::composed::ComposedKernels;
 use super::deal::side_by_side;
 use super::slots::{SLOTS, declared, file, imported};
 use super::{Case, caps};
@@ -21,18 +22,12 @@ use crate::norm::uniform::Reduction;
 
 /// Each kernel as it can be compiled, once.
 fn variants<C: Case>(cases: &[C]) -> Vec<(KernelSpec, Composed)> {
-    let mut composed = HashMap::new();
+    let mut kernels = ComposedKernels::default();
     let mut seen = HashMap::new();
     for case in cases {
         if let Some(program) = case.program(&caps()) {
             for dispatch in &program.dispatches {
-                let spec = &dispatch.kernel;
-                let key = (spec.name, spec.choices.clone());
-                let composed = composed.entry(key).or_insert_with(|| {
-                    program
-                        .composed(dispatch)
-                        .unwrap_or_else(|e| panic!("{case}: {e}"))
-                });
+                let composed = kernels.of(&program, dispatch);
                 let names: Vec<_> = program.needs.iter().map(|need| need.field.name()).collect();
                 for buffer in composed
                     .bindings
@@ -43,7 +38,7 @@ fn variants<C: Case>(cases: &[C]) -> Vec<(KernelSpec, Composed)> {
                     let known = names.contains(&buffer.name) || buffer.name == "grads";
                     assert!(known, "{case}: {} is in no buffers", buffer.name);
                 }
-                seen.entry(spec.reduced(composed))
+                seen.entry(dispatch.kernel.reduced(composed))
                     .or_insert_with(|| composed.clone());
             }
         }
