@@ -47,6 +47,7 @@ impl BatchNorm {
                 weight: own.weight,
                 bias: own.bias,
                 epilogue: own.epilogue,
+                ..config.members()
             }),
         )?;
         if let Some(weight) = self.parameters().weight()? {

@@ -317,6 +317,12 @@ pub enum TensorError {
         /// The tensor's storage type.
         got: Dtype,
     },
+    /// Parameters for a layer that has its own, or none for one whose samples have them.
+    #[error("affine: {problem}")]
+    Affine {
+        /// What is wrong with them.
+        problem: &'static str,
+    },
     /// A residual for a layer whose epilogue adds none, or no residual for one that adds it.
     #[error("residual: {problem}")]
     Residual {

@@ -38,6 +38,24 @@
 //! # }
 //! ```
 //!
+//! Weight and bias may be each sample's own, as in AdaLN, AdaIN and FiLM. A call takes them then, and backward gives their
+//! gradients:
+//!
+//! ```no_run
+//! use wgpu_norm::layer_norm::Input;
+//! use wgpu_norm::{Gpu, LayerNormConfig, Shape};
+//!
+//! # fn example(gpu: Gpu, tokens: &[f32], modulation: &[f32], dy: wgpu_norm::Tensor) -> Result<(), wgpu_norm::Error> {
+//! let x = gpu.tensor(Shape::nlc(4, 1024, 768), tokens)?;
+//! let modulation = gpu.tensor(Shape::nc(2 * 4, 768), modulation)?; // 4 lines of scale, then 4 lines of shift
+//! let norm = LayerNormConfig::new(768).per_sample(true).unit_offset(true).build(&gpu)?;
+//! let (y, saved) = norm.train(Input::from(&x).affine(&modulation))?; // x_hat * (1 + scale) + shift
+//! let gradients = norm.backward(saved, &dy)?;
+//! let (scale, shift) = (gradients.weight()?, gradients.bias()?); // 4 * 768 values each
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What the norms have
 //!
 //! | norm | statistics of | weight and bias for | running statistics | plans in pieces, `Tuner` |

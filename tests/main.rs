@@ -19,6 +19,7 @@ mod memory;
 mod modules;
 mod oracle_against_torch;
 mod outliers;
+mod per_sample;
 mod pieces;
 mod plans;
 mod policies;

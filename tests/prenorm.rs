@@ -32,12 +32,12 @@ fn one_pass_is_two<C: SampleNorm>(norm: &Layer<C>, dtype: Dtype) {
     let gpu = norm.gpu();
     let [x, residual, dy, dadded] = [1, 2, 3, 4].map(|seed| tensor(gpu, problem, seed));
 
-    let (y, added, saved) = norm.train_added(&x, &residual).unwrap();
+    let (y, added, saved) = norm.train_added((&x, &residual)).unwrap();
     let expected = sum(&x, &residual);
     let (expected_y, expected_saved) = norm.train(&expected).unwrap();
     assert_eq!(bits(&added), bits(&expected), "{dtype} sum");
     assert_eq!(bits(&y), bits(&expected_y), "{dtype} y");
-    let (y, added) = norm.eval_added(&x, &residual).unwrap();
+    let (y, added) = norm.eval_added((&x, &residual)).unwrap();
     assert_eq!(bits(&added), bits(&expected), "{dtype} sum in evaluation");
     assert_eq!(bits(&y), bits(&expected_y), "{dtype} y in evaluation");
 
@@ -70,10 +70,10 @@ fn tensors_that_do_not_fit_are_refused() {
     let norm = LayerNormConfig::new(12).build(&gpu).unwrap();
     let [x, residual] = [1, 2].map(|seed| tensor(&gpu, SHAPE.into(), seed));
     let other = tensor(&gpu, Shape::nc(5, 12).into(), 3);
-    let refused = norm.train_added(&x, &other).unwrap_err();
+    let refused = norm.train_added((&x, &other)).unwrap_err();
     assert!(refused.to_string().starts_with("residual:"), "{refused}");
 
-    let (_, _, saved) = norm.train_added(&x, &residual).unwrap();
+    let (_, _, saved) = norm.train_added((&x, &residual)).unwrap();
     let wanted = Wanted::default().dadded(&other);
     let refused = norm.backward_with(saved, &x, wanted).unwrap_err();
     assert!(
@@ -84,7 +84,7 @@ fn tensors_that_do_not_fit_are_refused() {
     norm.backward(*refused.saved, &x).unwrap();
 
     let adds = LayerNormConfig::new(12).epilogue(Epilogue::AddRelu);
-    let refused = adds.build(&gpu).unwrap().train_added(&x, &residual);
+    let refused = adds.build(&gpu).unwrap().train_added((&x, &residual));
     let is_prenorm = matches!(
         refused,
         Err(Error::Plan(PlanError::Unsupported {

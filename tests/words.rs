@@ -153,7 +153,8 @@ const GROUP_LINES: [&str; 5] = [
     "group n2c6d2h5w6 ndhwc f32 backward no-dx accumulate groups=6 gpu binding=4096",
 ];
 
-const LAYER_LINES: [&str; 5] = [
+const LAYER_LINES: [&str; 6] = [
+    "layer n8c1152l256 nlc bf16 backward per-sample unit-offset eps=0.000001",
     "layer n4096c1024 nc f16 backward",
     "layer n2c6l5 ncl f32 forward size=5",
     "layer n2c8l5 nlc bf16 silu backward in-place accumulate no-bias eps=0.001 reread",
@@ -267,7 +268,7 @@ fn a_line_that_cannot_be_read_names_the_word() {
         ("group n4c4l5 groups=", "groups="),
         ("group n4c4l5 groups=-2", "groups=-2"),
         ("group n4c4l5 size=4", "size=4"),
-        ("group n4c4l5 unit-offset", "unit-offset"),
+        ("group n4c4l5 offset", "offset"),
         ("group n4c4l5 skip forward", "skip"),
     ] {
         refused::<group_norm::Line>(line, "line", word);
@@ -276,7 +277,7 @@ fn a_line_that_cannot_be_read_names_the_word() {
         ("layernorm n4c4", "layernorm n4c4"),
         ("layer n4c4 groups=2", "groups=2"),
         ("layer n4c4 size=all", "size=all"),
-        ("layer n4c4 unit-offset", "unit-offset"),
+        ("layer n4c4 per-row", "per-row"),
     ] {
         refused::<layer_norm::Line>(line, "line", word);
     }

@@ -1,7 +1,7 @@
 // How a dispatch divides a tensor. The value at index e has the statistics
 //     (e / outer_values) * channels + e / plane % channels
 // and the parameters
-//     e / parameter_plane % parameters
+//     (e / sample_values) * sample_parameters + e / parameter_plane % sample_parameters
 
 struct Geometry {
     // Statistics of one outer group.
@@ -47,7 +47,8 @@ struct Geometry {
     saved_statistics: u32,
     // Units that one workgroup takes, one after the other, if it takes several.
     share: u32,
+    // Parameters that one sample has, and the values that have them: a sample, or the whole tensor.
+    sample_parameters: u32,
+    sample_values: u32,
     padding: u32,
-    padding_2: u32,
-    padding_3: u32,
 }

@@ -16,6 +16,9 @@ override MASKED: bool = true;
 // Whether the parameters of a value have the index of its statistics.
 override SAME_INDEX: bool = true;
 
+// Whether each sample has parameters of its own.
+override PER_SAMPLE: bool = false;
+
 // Whether the values that a lane visits in one column have different parameters, or different statistics. `Place.varying_index`
 // holds their index then. If not, a lane keeps what they make for its whole range.
 override PARAMETERS_VARY: bool = false;
@@ -35,8 +38,9 @@ struct LaneRange {
     // The lane's first item, and the end of its team's items. Both count from the first item of the unit.
     item: u32,
     end: u32,
-    // In planes: the first parameter of the lane's plane.
+    // In planes: the first parameter of the lane's plane, and of the plane that follows in memory.
     parameter: u32,
+    next_parameter: u32,
 }
 
 // One vector of a lane's range.
@@ -70,6 +74,7 @@ fn unclipped_range(work: u32, lane: u32) -> LaneRange {
             team_begin + params.geometry.team_items,
             min(chunk_begin + params.geometry.chunk, params.geometry.item_end),
         ),
+        0u,
         0u,
     );
     if OUTER {

@@ -172,10 +172,21 @@ fn parameter_index(range: LaneRange, j: u32) -> vec4<u32> {
     if SAME_INDEX {
         return statistics_index(range, j);
     }
-    return index_in_row(range, j, params.geometry.parameter_plane, params.geometry.parameters);
+    let own = params.geometry.sample_parameters;
+    let index = index_in_row(range, j, params.geometry.parameter_plane, own);
+    if !PER_SAMPLE {
+        return index;
+    }
+    // The row is the whole tensor: samples that are outer groups have the index of their statistics.
+    let samples = params.geometry.parameters / own;
+    return index_in_row(range, j, params.geometry.sample_values, samples) * own + index;
 }
 
-// Columns keep their parameters in every group.
+// Of the group that follows in memory. Where samples share their parameters, columns keep them in every group.
 fn next_parameter_index(range: LaneRange, j: u32) -> vec4<u32> {
-    return parameter_index(range, j);
+    let index = parameter_index(range, j);
+    if PER_SAMPLE && OUTER {
+        return (index + params.geometry.sample_parameters) % params.geometry.parameters;
+    }
+    return index;
 }

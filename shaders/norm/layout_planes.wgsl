@@ -21,12 +21,27 @@ fn lane_of(invocation: u32) -> u32 {
     return invocation % rows * WIDTH + invocation / rows;
 }
 
+// Planes have whole parameters.
+fn plane_parameters() -> u32 {
+    return params.geometry.plane / params.geometry.parameter_plane;
+}
+
+// Of a plane, counted from the first of the tensor. After the last one comes the first.
+fn first_parameter(plane: u32) -> u32 {
+    let own = params.geometry.sample_parameters;
+    let in_sample = plane * plane_parameters() % own;
+    if PER_SAMPLE {
+        let sample_planes = params.geometry.sample_values / params.geometry.plane;
+        return (plane / sample_planes * own + in_sample) % params.geometry.parameters;
+    }
+    return in_sample;
+}
+
 fn lane_range(work: u32, lane: u32) -> LaneRange {
     var range = unclipped_range(work, lane);
     range.unit = range.unit * COLUMNS * WIDTH + range.column;
-    // A plane has whole parameters.
-    let plane_parameters = params.geometry.plane / params.geometry.parameter_plane;
-    range.parameter = range.unit * plane_parameters % params.geometry.parameters;
+    range.parameter = first_parameter(range.unit);
+    range.next_parameter = first_parameter(range.unit + 1u);
     if !has_values(range, 0u) {
         range.end = 0u;
     }
@@ -101,9 +116,9 @@ fn parameters_before(value: vec4<u32>) -> vec4<u32> {
 
 // The parameters of values counted from the first of the plane, of which some may lie in the next one.
 fn parameters_of(range: LaneRange, value: vec4<u32>) -> vec4<u32> {
-    let parameters = params.geometry.parameters;
-    let index = range.parameter + parameters_before(value);
-    return select(index, index - parameters, index >= vec4(parameters));
+    let before = parameters_before(value);
+    let own = plane_parameters();
+    return select(range.parameter + before, range.next_parameter + before - own, before >= vec4(own));
 }
 
 fn place(range: LaneRange, cursor: Cursor, j: u32) -> Place {

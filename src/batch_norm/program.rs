@@ -81,6 +81,8 @@ pub fn planner<'a>(
         settings: MomentumSettings::new(config),
         weight: config.weight,
         bias: config.bias,
+        samples: None,
+        unit_offset: false,
         epilogue: config.epilogue,
         tuning,
     };

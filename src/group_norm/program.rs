@@ -38,6 +38,8 @@ fn planner<'a>(
         settings: EpsSettings { eps: config.eps },
         weight: config.weight,
         bias: config.bias,
+        samples: config.per_sample.then(|| problem.shape.batch()),
+        unit_offset: config.unit_offset,
         epilogue: config.epilogue,
         tuning,
     };

@@ -6,7 +6,6 @@ use crate::dtype::Problem;
 use crate::error::{Error, PlanError};
 use crate::gpu::program::Program;
 use crate::gpu::{Caps, Gpu};
-use crate::norm::rows::AffineRows;
 use crate::norm::sample::{
     self, BackwardOptions, ForwardOptions, Layer, Members, Params, SampleNorm, Sealed,
 };
@@ -19,7 +18,7 @@ pub type GroupNorm = Layer<GroupNormConfig>;
 pub type Line = sample::Line<GroupNormConfig>;
 
 impl GroupNormConfig {
-    /// Makes the layer: weight one, bias zero.
+    /// Makes the layer: weight one (zero with `unit_offset`), bias zero.
     ///
     /// # Errors
     /// [`PlanError`] for a configuration that fits no shape; [`GpuError`](crate::GpuError).
@@ -28,11 +27,7 @@ impl GroupNormConfig {
     }
 }
 
-impl SampleNorm for GroupNormConfig {
-    fn affine_rows(&self) -> AffineRows {
-        self.affine_rows()
-    }
-}
+impl SampleNorm for GroupNormConfig {}
 
 /// The groups of a problem line that names none, because torch has no default: 32 where that divides the channels, and else 1.
 fn default_groups(channels: usize) -> usize {
@@ -69,11 +64,17 @@ impl Sealed for GroupNormConfig {
         program::backward(caps, problem, config, options)
     }
 
+    fn sample_parameters(&self) -> usize {
+        self.num_channels
+    }
+
     fn members(&self) -> Members {
         Members {
             eps: self.eps,
             weight: self.weight,
             bias: self.bias,
+            per_sample: self.per_sample,
+            unit_offset: self.unit_offset,
             epilogue: self.epilogue,
         }
     }
@@ -83,6 +84,8 @@ impl Sealed for GroupNormConfig {
             eps: members.eps,
             weight: members.weight,
             bias: members.bias,
+            per_sample: members.per_sample,
+            unit_offset: members.unit_offset,
             epilogue: members.epilogue,
             ..self
         }

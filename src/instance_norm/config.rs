@@ -3,6 +3,7 @@
 use crate::error::PlanError;
 use crate::norm::options::{Epilogue, check_eps, setters};
 use crate::norm::rows::{AffineRows, SavedRows};
+use crate::norm::sample::SampleNorm;
 use crate::shape::Shape;
 
 /// The configuration of an InstanceNorm layer, with torch's names and defaults.
@@ -23,11 +24,17 @@ pub struct InstanceNormConfig {
     pub weight: bool,
     /// Whether a learned bias is added. Default false.
     pub bias: bool,
+    /// Whether each sample has a weight and a bias of its own, which are given with each call: AdaLN, AdaIN, FiLM. Default
+    /// false.
+    pub per_sample: bool,
+    /// Whether the output is scaled by `1 + weight`, and a new layer's weight is 0. The sum is f32. Default false.
+    pub unit_offset: bool,
     /// What follows the normalization in the same pass. Default nothing.
     pub epilogue: Epilogue,
 }
 
-setters!(InstanceNormConfig: eps: f32, weight: bool, bias: bool, epilogue: Epilogue);
+setters!(InstanceNormConfig:
+    eps: f32, weight: bool, bias: bool, per_sample: bool, unit_offset: bool, epilogue: Epilogue);
 
 impl InstanceNormConfig {
     /// torch's defaults for `num_features` channels.
@@ -37,6 +44,8 @@ impl InstanceNormConfig {
             eps: 1e-5,
             weight: false,
             bias: false,
+            per_sample: false,
+            unit_offset: false,
             epilogue: Epilogue::Identity,
         }
     }
@@ -46,9 +55,10 @@ impl InstanceNormConfig {
         self.weight(affine).bias(affine)
     }
 
-    /// The rows of the buffer `affine`, and of `grads`.
+    /// The rows of a layer's parameters, and of their gradients. For plans see
+    /// [`affine_rows_of`](SampleNorm::affine_rows_of).
     pub fn affine_rows(&self) -> AffineRows {
-        AffineRows::new(self.num_features, self.weight, self.bias)
+        SampleNorm::affine_rows(self)
     }
 
     /// The rows of the buffer `saved` for a batch of this many samples: `N * C` statistics, those of one sample after the

@@ -6,7 +6,6 @@ use crate::dtype::Problem;
 use crate::error::{Error, PlanError};
 use crate::gpu::program::Program;
 use crate::gpu::{Caps, Gpu};
-use crate::norm::rows::AffineRows;
 use crate::norm::sample::{
     self, BackwardOptions, ForwardOptions, Layer, Members, Params, SampleNorm, Sealed,
 };
@@ -19,7 +18,7 @@ pub type InstanceNorm = Layer<InstanceNormConfig>;
 pub type Line = sample::Line<InstanceNormConfig>;
 
 impl InstanceNormConfig {
-    /// Makes the layer: weight one, bias zero.
+    /// Makes the layer: weight one (zero with `unit_offset`), bias zero.
     ///
     /// # Errors
     /// [`PlanError`] for a configuration that fits no shape; [`GpuError`](crate::GpuError).
@@ -28,13 +27,7 @@ impl InstanceNormConfig {
     }
 }
 
-// The configuration's own methods come before those of the traits that have their names.
-
-impl SampleNorm for InstanceNormConfig {
-    fn affine_rows(&self) -> AffineRows {
-        self.affine_rows()
-    }
-}
+impl SampleNorm for InstanceNormConfig {}
 
 impl Sealed for InstanceNormConfig {
     const NAME: &'static str = "instance";
@@ -62,11 +55,17 @@ impl Sealed for InstanceNormConfig {
         program::backward(caps, problem, config, options)
     }
 
+    fn sample_parameters(&self) -> usize {
+        self.num_features
+    }
+
     fn members(&self) -> Members {
         Members {
             eps: self.eps,
             weight: self.weight,
             bias: self.bias,
+            per_sample: self.per_sample,
+            unit_offset: self.unit_offset,
             epilogue: self.epilogue,
         }
     }
@@ -76,6 +75,8 @@ impl Sealed for InstanceNormConfig {
             eps: members.eps,
             weight: members.weight,
             bias: members.bias,
+            per_sample: members.per_sample,
+            unit_offset: members.unit_offset,
             epilogue: members.epilogue,
             ..self
         }

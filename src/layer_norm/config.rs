@@ -3,6 +3,7 @@
 use crate::error::PlanError;
 use crate::norm::options::{Epilogue, setters};
 use crate::norm::rows::{AffineRows, SavedRows};
+use crate::norm::sample::SampleNorm;
 use crate::norm::trailing;
 
 /// The configuration of a LayerNorm layer, with torch's names and defaults.
@@ -26,11 +27,17 @@ pub struct LayerNormConfig {
     pub weight: bool,
     /// Whether a learned bias is added, one for each value of a row. Default true.
     pub bias: bool,
+    /// Whether each sample has a weight and a bias of its own, which are given with each call: AdaLN, AdaIN, FiLM. Default
+    /// false.
+    pub per_sample: bool,
+    /// Whether the output is scaled by `1 + weight`, and a new layer's weight is 0. The sum is f32. Default false.
+    pub unit_offset: bool,
     /// What follows the normalization in the same pass. Default nothing.
     pub epilogue: Epilogue,
 }
 
-setters!(LayerNormConfig: eps: f32, weight: bool, bias: bool, epilogue: Epilogue);
+setters!(LayerNormConfig:
+    eps: f32, weight: bool, bias: bool, per_sample: bool, unit_offset: bool, epilogue: Epilogue);
 
 impl LayerNormConfig {
     /// torch's defaults for rows of `normalized_size` values.
@@ -40,6 +47,8 @@ impl LayerNormConfig {
             eps: 1e-5,
             weight: true,
             bias: true,
+            per_sample: false,
+            unit_offset: false,
             epilogue: Epilogue::Identity,
         }
     }
@@ -49,9 +58,10 @@ impl LayerNormConfig {
         self.weight(affine).bias(affine)
     }
 
-    /// The rows of the buffer `affine`, and of `grads`.
+    /// The rows of a layer's parameters, and of their gradients. For plans see
+    /// [`affine_rows_of`](SampleNorm::affine_rows_of).
     pub fn affine_rows(&self) -> AffineRows {
-        AffineRows::new(self.normalized_size, self.weight, self.bias)
+        SampleNorm::affine_rows(self)
     }
 
     /// The rows of the buffer `saved` for a tensor of this many rows, each of which has one statistic.

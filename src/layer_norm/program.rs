@@ -23,7 +23,8 @@ pub fn trailing(config: &LayerNormConfig) -> Result<Trailing, PlanError> {
         weight: config.weight,
         bias: config.bias,
         centered: true,
-        unit_offset: false,
+        per_sample: config.per_sample,
+        unit_offset: config.unit_offset,
         epilogue: config.epilogue,
     })
 }

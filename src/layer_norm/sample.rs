@@ -6,7 +6,6 @@ use crate::dtype::Problem;
 use crate::error::{Error, PlanError};
 use crate::gpu::program::Program;
 use crate::gpu::{Caps, Gpu};
-use crate::norm::rows::AffineRows;
 use crate::norm::sample::{
     self, BackwardOptions, ForwardOptions, Layer, Members, Params, SampleNorm, Sealed,
 };
@@ -20,7 +19,7 @@ pub type LayerNorm = Layer<LayerNormConfig>;
 pub type Line = sample::Line<LayerNormConfig>;
 
 impl LayerNormConfig {
-    /// Makes the layer: weight one, bias zero.
+    /// Makes the layer: weight one (zero with `unit_offset`), bias zero.
     ///
     /// # Errors
     /// [`PlanError`] for a configuration that fits no shape; [`GpuError`](crate::GpuError).
@@ -29,11 +28,7 @@ impl LayerNormConfig {
     }
 }
 
-impl SampleNorm for LayerNormConfig {
-    fn affine_rows(&self) -> AffineRows {
-        self.affine_rows()
-    }
-}
+impl SampleNorm for LayerNormConfig {}
 
 impl Sealed for LayerNormConfig {
     const NAME: &'static str = "layer";
@@ -61,11 +56,17 @@ impl Sealed for LayerNormConfig {
         program::trailing(config)?.backward(caps, problem, options)
     }
 
+    fn sample_parameters(&self) -> usize {
+        self.normalized_size
+    }
+
     fn members(&self) -> Members {
         Members {
             eps: self.eps,
             weight: self.weight,
             bias: self.bias,
+            per_sample: self.per_sample,
+            unit_offset: self.unit_offset,
             epilogue: self.epilogue,
         }
     }
@@ -75,6 +76,8 @@ impl Sealed for LayerNormConfig {
             eps: members.eps,
             weight: members.weight,
             bias: members.bias,
+            per_sample: members.per_sample,
+            unit_offset: members.unit_offset,
             epilogue: members.epilogue,
             ..self
         }

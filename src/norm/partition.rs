@@ -36,14 +36,11 @@ pub const MAX_ROUNDS: u64 = 16_384;
 
 /// Which values share statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "ghost batches have a partition, and no norm yet")
-)]
 pub enum Over {
     /// All values of a channel.
     Batch,
-    /// The values of a channel in this many consecutive samples; the last group may have fewer. Ghost batches.
+    /// The values of a channel in this many consecutive samples; the last group may have fewer. The columns of each sample in a
+    /// table of rows; ghost batches.
     Samples(usize),
     /// The values of a channel in one sample.
     Instance,
@@ -82,9 +79,9 @@ pub struct Geometry {
     pub inverse_parameter_plane: f32,
     pub saved_statistics: u32,
     pub share: u32,
+    pub sample_parameters: u32,
+    pub sample_values: u32,
     pub padding: u32,
-    pub padding_2: u32,
-    pub padding_3: u32,
 }
 
 impl Geometry {
@@ -116,7 +113,8 @@ pub enum Order {
 /// The division of a tensor, for any window and any tile.
 ///
 /// The value at index `e` has the statistics `e / outer_values * channels + e / plane % channels` and the parameters
-/// `e / parameter_plane % parameters`. That one formula serves all norms:
+/// `e / sample_values * sample_parameters + e / parameter_plane % sample_parameters`. Those two formulas serve all norms.
+/// Where the samples share their parameters, `sample_values` are all. For the other numbers:
 ///
 /// | statistics over | layout | `plane` | `channels` | `outer_values` | `parameter_plane` |
 /// |---|---|---|---|---|---|
@@ -143,6 +141,9 @@ pub struct Partition {
     pub parameters: u32,
     /// Neighbouring values with the same parameters.
     pub parameter_plane: u32,
+    /// Parameters that one sample has, and the values that have them: a sample, or the whole tensor.
+    pub sample_parameters: u32,
+    pub sample_values: u32,
     /// Vectors per item count: of the window around a plane, or of a row.
     pub span: u32,
     /// How often a statistic recurs in a row of columns; 1 for planes.
@@ -213,6 +214,8 @@ impl Partition {
                 outer_values: 0,
                 parameters: parameters as u32,
                 parameter_plane: 1,
+                sample_parameters: parameters as u32,
+                sample_values: 0,
                 span: 1,
                 periods: 1,
                 masked: false,
@@ -271,6 +274,8 @@ impl Partition {
             outer_values: outer_values as u32,
             parameters: parameters as u32,
             parameter_plane: parameter_plane as u32,
+            sample_parameters: parameters as u32,
+            sample_values: elements as u32,
             // An odd row of 2^30 values and more has a span as long as itself, which fits.
             span: span as u32,
             periods: periods as u32,
@@ -325,6 +330,26 @@ impl Partition {
         })
     }
 
+    /// The same division, where each of `samples` samples has parameters of its own. They must be whole planes, or outer groups
+    /// whose statistics and parameters have the same index.
+    pub fn with_parameters_of(self, samples: u32) -> Self {
+        Self {
+            parameters: samples * self.sample_parameters,
+            sample_values: self.elements / samples.max(1),
+            ..self
+        }
+    }
+
+    /// Whether each sample has parameters of its own.
+    pub fn parameters_per_sample(&self) -> bool {
+        self.parameters != self.sample_parameters
+    }
+
+    /// Planes of one sample's parameters.
+    pub fn sample_planes(&self) -> u32 {
+        self.sample_values / self.plane
+    }
+
     /// The file that a kernel imports as `layout`.
     pub fn choice(&self) -> Choice {
         let file = match self.order {
@@ -350,7 +375,7 @@ impl Partition {
 
     /// Whether each plane has all parameters, as rows have.
     pub fn planes_have_all_parameters(&self) -> bool {
-        self.plane / self.parameter_plane == self.parameters
+        self.plane / self.parameter_plane == self.sample_parameters
     }
 
     /// Whether the four components of a vector share parameters.
@@ -374,7 +399,8 @@ impl Partition {
 
     /// Whether the parameters of a value have the index of its statistics.
     pub fn same_index(&self) -> bool {
-        self.outer == 1 && self.channels == self.parameters && self.plane == self.parameter_plane
+        let together = self.outer == 1 || self.outer_values == self.sample_values;
+        together && self.statistics() == self.parameters && self.plane == self.parameter_plane
     }
 
     /// The statistics of the value at an index in memory.
@@ -387,7 +413,9 @@ impl Partition {
     /// The parameters of the value at an index in memory.
     #[cfg(test)]
     pub fn parameter_of(&self, element: u64) -> u32 {
-        (element / u64::from(self.parameter_plane) % u64::from(self.parameters)) as u32
+        let own = u64::from(self.sample_parameters);
+        let sample = element / u64::from(self.sample_values);
+        (sample * own + element / u64::from(self.parameter_plane) % own) as u32
     }
 
     /// The vectors that hold the tensor.
@@ -459,10 +487,19 @@ impl Partition {
         let same = self.parameters_vary() && !self.masked && self.planes_have_all_parameters();
         let planes = self.channels / width;
         let most = (planes / MANY_UNITS).max(FEW_PLANES).min(planes).max(1);
-        match same && width == tile.workgroup {
-            true => tile.columns.min(1 << most.ilog2()),
-            false => 1,
+        if !same || width < tile.workgroup {
+            return 1;
         }
+        // The planes of a lane have the parameters of one sample.
+        let planes = match self.parameters_per_sample() {
+            true => self.sample_planes(),
+            false => 0,
+        };
+        let mut columns = tile.columns.min(1 << most.ilog2());
+        while columns > 1 && !planes.is_multiple_of(width * columns) {
+            columns /= 2;
+        }
+        columns
     }
 
     /// Lanes across an item: of several small planes, or of a row.
@@ -577,6 +614,8 @@ impl Partition {
             parameters: self.parameters,
             parameter_plane: self.parameter_plane,
             inverse_parameter_plane: 1.0 / self.parameter_plane as f32,
+            sample_parameters: self.sample_parameters,
+            sample_values: self.sample_values,
             saved_statistics: self.statistics(),
             ..Geometry::default()
         }

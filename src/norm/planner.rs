@@ -33,6 +33,10 @@ pub struct Decisions<S> {
     pub settings: S,
     pub weight: bool,
     pub bias: bool,
+    /// Samples that have parameters of their own; `None` if all share them.
+    pub samples: Option<usize>,
+    /// Whether 1 is added to the weight.
+    pub unit_offset: bool,
     pub epilogue: Epilogue,
     pub tuning: Tuning,
 }
@@ -86,7 +90,10 @@ impl<'a, S: Settings> Planner<'a, S> {
                 available: caps.max_binding,
             });
         }
-        let partition = Partition::of(problem.shape, decisions.over)?;
+        let mut partition = Partition::of(problem.shape, decisions.over)?;
+        if let Some(samples) = decisions.samples {
+            partition = partition.with_parameters_of(samples as u32);
+        }
         let bytes = problem.dtype.buffer_bytes(partition.elements as usize);
         let tile = decisions.tuning.tile_for(caps, bytes)?;
         let windows = partition.windows(caps.max_binding, 4 * problem.dtype.bytes());
@@ -127,6 +134,7 @@ impl<'a, S: Settings> Planner<'a, S> {
                 ("WORKGROUP", tile.workgroup),
                 ("MASKED", (partition.masked || windows.len() > 1).into()),
                 ("OUTER", (partition.outer > 1).into()),
+                ("PER_SAMPLE", partition.parameters_per_sample().into()),
                 ("SAME_INDEX", partition.same_index().into()),
                 ("PARAMETERS_VARY", partition.parameters_vary().into()),
                 ("PARAMETERS_SHARE", partition.parameters_share().into()),
@@ -138,7 +146,7 @@ impl<'a, S: Settings> Planner<'a, S> {
                 ("WEIGHTED", 0),
                 ("CENTERED", 1),
                 ("GROUPED", 0),
-                ("UNIT_OFFSET", 0),
+                ("UNIT_OFFSET", decisions.unit_offset.into()),
                 ("HAS_WEIGHT", decisions.weight.into()),
                 ("HAS_BIAS", decisions.bias.into()),
             ],
@@ -227,22 +235,40 @@ impl<'a, S: Settings> Planner<'a, S> {
         // Few workgroups leave little to combine, and many keep the device busy.
         let few = (units / FEW_GROUPS).min(ROWS_TO_SHARE);
         let share = few.max(units.div_ceil(wanted_groups(self.caps)));
-        let share = share.clamp(1, MOST_ROWS_TO_SHARE);
+        let mut share = share.clamp(1, MOST_ROWS_TO_SHARE);
+        let parameters = self.partition.parameters;
+        let own = self.partition.sample_parameters;
+        if parameters != own {
+            // The rows of a workgroup have the parameters of one sample.
+            let in_sample = self.partition.sample_planes() / width;
+            while !in_sample.is_multiple_of(share) {
+                share -= 1;
+            }
+        }
         rows.geometry.share = share;
         let chunks = units.div_ceil(share) * width;
-        rows.reduction.chunk_stride = self.partition.parameters;
-        let entries = u64::from(chunks) * u64::from(self.partition.parameters);
+        // A chunk has an entry for each parameter of its sample, and follows the others of it.
+        rows.reduction.chunk_stride = own;
+        let entries = u64::from(chunks) * u64::from(own);
         self.scratch = self.scratch.max(entries * floats);
-        let mut columns = self.combination(chunks.into(), self.partition.parameters)?;
-        // A chunk has an entry for each parameter.
-        columns.geometry.channels = self.partition.parameters;
+        let chunks = chunks / (parameters / own);
+        let mut columns = self.combination(chunks.into(), parameters)?;
+        columns.geometry.channels = own;
         columns.reduction = Reduction {
             chunks,
+            outer_stride: chunks * own,
             plane: 1,
             periods: 1,
             ..rows.reduction
         };
         Ok((rows, columns))
+    }
+
+    /// Whether the rows of a workgroup that holds them in registers can have the parameters of one sample.
+    pub fn units_lie_in_samples(&self) -> bool {
+        let width = self.resident().geometry.width;
+        !self.partition.parameters_per_sample()
+            || self.partition.sample_planes().is_multiple_of(width)
     }
 
     /// The parameters of a kernel that takes the tensor window by window, on as many workgroups as pay.
@@ -436,12 +462,12 @@ impl<'a, S: Settings> Planner<'a, S> {
     /// Rows of weight and bias, or of their gradients; `None` if the configuration has neither.
     pub fn affine(&self, field: Field) -> Option<Need> {
         let bytes = 4 * self.affine_rows * u64::from(self.partition.parameters);
-        (self.affine_rows > 0).then_some(Need { field, bytes })
+        (bytes > 0).then_some(Need { field, bytes })
     }
 
-    /// Whether there is a weight or a bias.
+    /// Whether there is a weight or a bias. No samples have none of their own.
     pub fn has_parameters(&self) -> bool {
-        self.affine_rows > 0
+        self.affine_rows > 0 && self.partition.parameters > 0
     }
 
     /// Checks the limits, and assembles the program. `SCRATCH` need not be among `needs`.

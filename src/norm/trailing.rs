@@ -50,6 +50,8 @@ pub struct Trailing {
     pub bias: bool,
     /// Whether the mean is taken off.
     pub centered: bool,
+    /// Whether each sample has parameters of its own.
+    pub per_sample: bool,
     /// Whether 1 is added to the weight.
     pub unit_offset: bool,
     pub epilogue: Epilogue,
@@ -61,6 +63,7 @@ impl Trailing {
         caps: &'a Caps,
         problem: Problem,
         over: Over,
+        samples: Option<usize>,
         tuning: Tuning,
     ) -> Result<Planner<'a, EpsSettings>, PlanError> {
         let decisions = Decisions {
@@ -68,6 +71,8 @@ impl Trailing {
             settings: EpsSettings { eps: self.eps },
             weight: self.weight,
             bias: self.bias,
+            samples,
+            unit_offset: self.unit_offset,
             epilogue: self.epilogue,
             tuning,
         };
@@ -76,8 +81,12 @@ impl Trailing {
         planner.choose(("stored_statistics", "stored_saved"));
         planner.choose(("unit_gradients", "unit_gradients_none"));
         planner.set("CENTERED", self.centered);
-        planner.set("UNIT_OFFSET", self.unit_offset);
         Ok(planner)
+    }
+
+    /// The samples that have parameters of their own.
+    fn samples(&self, shape: Shape) -> Option<usize> {
+        self.per_sample.then(|| shape.batch())
     }
 
     /// The tensor divided into rows.
@@ -87,10 +96,21 @@ impl Trailing {
         problem: Problem,
         tuning: Tuning,
     ) -> Result<Planner<'a, EpsSettings>, PlanError> {
-        self.planner(caps, problem, Over::Trailing(self.size), tuning)
+        let samples = self.samples(problem.shape);
+        let rows = partition::rows(problem.shape, self.size);
+        if rows
+            .zip(samples)
+            .is_some_and(|(rows, samples)| !rows.is_multiple_of(samples))
+        {
+            return Err(PlanError::Unsupported {
+                field: "normalized_size",
+                reason: "must be at most the values of a sample, where each sample has parameters of its own",
+            });
+        }
+        self.planner(caps, problem, Over::Trailing(self.size), samples, tuning)
     }
 
-    /// The tensor divided into columns: the values with one parameter. Their statistics change from row to row.
+    /// The tensor divided into columns, or each sample: the values with one parameter. Their statistics change from row to row.
     fn columns<'a>(
         &self,
         caps: &'a Caps,
@@ -99,7 +119,13 @@ impl Trailing {
     ) -> Result<Planner<'a, EpsSettings>, PlanError> {
         let rows = partition::rows(problem.shape, self.size).unwrap_or(0);
         let table = Problem::new(Shape::nc(rows, self.size), problem.dtype);
-        let mut planner = self.planner(caps, table, Over::Batch, tuning)?;
+        let samples = self.samples(problem.shape);
+        let over = match samples {
+            // Of an empty batch nothing is divided.
+            Some(samples @ 1..) => Over::Samples(rows / samples),
+            _ => Over::Batch,
+        };
+        let mut planner = self.planner(caps, table, over, samples, tuning)?;
         planner.set_saved(rows as u32, self.size as u32);
         planner.set("STATISTICS_VARY", true);
         planner.set("STATISTICS_SHARE", self.size.is_multiple_of(4));
@@ -150,6 +176,7 @@ impl Trailing {
             && !adds
             && self.epilogue.masks()
             && rows.partition.order == Order::Planes
+            && rows.units_lie_in_samples()
             && rows.strategy(2, 2) == Ok(Strategy::Resident);
         let strategy = rows.strategy(2, 0)?;
         // The first kernel writes the gradient of the residual, too.
@@ -168,6 +195,8 @@ impl Trailing {
                     passes::set_parameter_gradients(&mut rows, parameters);
                     let (params, columns) = rows.rows_at_once(SUMS_FLOATS)?;
                     dispatches.push(backward_rows::dispatch(&rows, dx, params));
+                    // The chunks of a sample are an outer group's.
+                    rows.set("OUTER", rows.partition.parameters_per_sample());
                     let gradients = Finalized::ParameterGradients;
                     dispatches.push(finalize::dispatch(
                         &rows,

@@ -3,6 +3,7 @@
 use crate::error::PlanError;
 use crate::norm::options::{Epilogue, setters};
 use crate::norm::rows::{AffineRows, SavedRows};
+use crate::norm::sample::SampleNorm;
 use crate::norm::trailing;
 
 /// The configuration of an RMSNorm layer, with torch's names and defaults.
@@ -26,6 +27,9 @@ pub struct RmsNormConfig {
     pub eps: f32,
     /// Whether the output is scaled by a learned weight, one for each value of a row. Default true.
     pub weight: bool,
+    /// Whether each sample has a weight of its own, which is given with each call, as in
+    /// adaptive norms. Default false.
+    pub per_sample: bool,
     /// Whether the output is scaled by `1 + weight`, and a new layer's weight is 0: Gemma's form. The sum is f32. Default
     /// false.
     pub unit_offset: bool,
@@ -33,7 +37,7 @@ pub struct RmsNormConfig {
     pub epilogue: Epilogue,
 }
 
-setters!(RmsNormConfig: eps: f32, weight: bool, unit_offset: bool, epilogue: Epilogue);
+setters!(RmsNormConfig: eps: f32, weight: bool, per_sample: bool, unit_offset: bool, epilogue: Epilogue);
 
 impl RmsNormConfig {
     /// torch's defaults for rows of `normalized_size` values.
@@ -42,14 +46,16 @@ impl RmsNormConfig {
             normalized_size,
             eps: f32::EPSILON,
             weight: true,
+            per_sample: false,
             unit_offset: false,
             epilogue: Epilogue::Identity,
         }
     }
 
-    /// The rows of the buffer `affine`, and of `grads`.
+    /// The rows of a layer's parameters, and of their gradients. For plans see
+    /// [`affine_rows_of`](SampleNorm::affine_rows_of).
     pub fn affine_rows(&self) -> AffineRows {
-        AffineRows::new(self.normalized_size, self.weight, false)
+        SampleNorm::affine_rows(self)
     }
 
     /// The rows of the buffer `saved` for a tensor of this many rows, each of which has one statistic. The means are zero, and

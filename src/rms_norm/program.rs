@@ -23,6 +23,7 @@ pub fn trailing(config: &RmsNormConfig) -> Result<Trailing, PlanError> {
         weight: config.weight,
         bias: false,
         centered: false,
+        per_sample: config.per_sample,
         unit_offset: config.unit_offset,
         epilogue: config.epilogue,
     })

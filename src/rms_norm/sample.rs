@@ -6,7 +6,6 @@ use crate::dtype::Problem;
 use crate::error::{Error, PlanError};
 use crate::gpu::program::Program;
 use crate::gpu::{Caps, Gpu};
-use crate::norm::rows::AffineRows;
 use crate::norm::sample::{
     self, BackwardOptions, ForwardOptions, Layer, Members, Params, SampleNorm, Sealed,
 };
@@ -20,7 +19,7 @@ pub type RmsNorm = Layer<RmsNormConfig>;
 pub type Line = sample::Line<RmsNormConfig>;
 
 impl RmsNormConfig {
-    /// Makes the layer: weight one, or zero if 1 is added to it.
+    /// Makes the layer: weight one (zero with `unit_offset`).
     ///
     /// # Errors
     /// [`PlanError`] for a configuration that fits no shape; [`GpuError`](crate::GpuError).
@@ -29,18 +28,7 @@ impl RmsNormConfig {
     }
 }
 
-impl SampleNorm for RmsNormConfig {
-    fn affine_rows(&self) -> AffineRows {
-        self.affine_rows()
-    }
-
-    fn initial_weight(&self) -> f32 {
-        match self.unit_offset {
-            true => 0.0,
-            false => 1.0,
-        }
-    }
-}
+impl SampleNorm for RmsNormConfig {}
 
 impl Sealed for RmsNormConfig {
     const NAME: &'static str = "rms";
@@ -68,11 +56,17 @@ impl Sealed for RmsNormConfig {
         program::trailing(config)?.backward(caps, problem, options)
     }
 
+    fn sample_parameters(&self) -> usize {
+        self.normalized_size
+    }
+
     fn members(&self) -> Members {
         Members {
             eps: self.eps,
             weight: self.weight,
             bias: false,
+            per_sample: self.per_sample,
+            unit_offset: self.unit_offset,
             epilogue: self.epilogue,
         }
     }
@@ -81,6 +75,8 @@ impl Sealed for RmsNormConfig {
         Self {
             eps: members.eps,
             weight: members.weight,
+            per_sample: members.per_sample,
+            unit_offset: members.unit_offset,
             epilogue: members.epilogue,
             ..self
         }
@@ -91,9 +87,9 @@ impl Sealed for RmsNormConfig {
     }
 
     fn read(&mut self, word: &str) -> bool {
-        match (word, word.strip_prefix("size=").map(str::parse)) {
-            ("unit-offset", _) => self.unit_offset = true,
-            (_, Some(Ok(size))) => self.normalized_size = size,
+        let size = word.strip_prefix("size=").map(str::parse);
+        match size {
+            Some(Ok(size)) => self.normalized_size = size,
             _ => return false,
         }
         true
@@ -102,8 +98,6 @@ impl Sealed for RmsNormConfig {
     fn words(&self, shape: Shape) -> Vec<String> {
         let size = self.normalized_size;
         let told = size != row_of(shape);
-        let size = told.then(|| format!("size={size}"));
-        let offset = self.unit_offset.then(|| "unit-offset".to_owned());
-        size.into_iter().chain(offset).collect()
+        told.then(|| format!("size={size}")).into_iter().collect()
     }
 }

@@ -117,6 +117,17 @@ impl Description {
         }
     }
 
+    /// Of a norm without running statistics.
+    fn of_sample(norm: Norm, config: &impl SampleNorm) -> Self {
+        let (members, rows) = (config.members(), config.affine_rows());
+        let affine = [rows.weight.is_some(), rows.bias.is_some()];
+        Self {
+            initial_weight: config.initial_weight(),
+            ..Self::of(norm, config.sample_parameters(), affine, members.eps)
+        }
+        .with("unit_offset", members.unit_offset)
+    }
+
     fn with(mut self, setting: &'static str, value: impl ToString) -> Self {
         self.settings.push((setting, value.to_string()));
         self
@@ -146,8 +157,7 @@ impl Sealed for BatchNormConfig {
 
 impl Sealed for GroupNormConfig {
     fn description(&self) -> Description {
-        let affine = [self.weight, self.bias];
-        Description::of(Norm::Group, self.num_channels, affine, self.eps)
+        Description::of_sample(Norm::Group, self)
             .with("num_groups", self.num_groups)
             .with("num_channels", self.num_channels)
     }
@@ -155,33 +165,26 @@ impl Sealed for GroupNormConfig {
 
 impl Sealed for InstanceNormConfig {
     fn description(&self) -> Description {
-        let affine = [self.weight, self.bias];
-        Description::of(Norm::Instance, self.num_features, affine, self.eps)
-            .with("num_features", self.num_features)
+        Description::of_sample(Norm::Instance, self).with("num_features", self.num_features)
     }
 }
 
 impl Sealed for LayerNormConfig {
     fn description(&self) -> Description {
-        let affine = [self.weight, self.bias];
-        let description = Description::of(Norm::Layer, self.normalized_size, affine, self.eps);
         Description {
             many_extents: true,
-            ..description.with("normalized_size", self.normalized_size)
+            ..Description::of_sample(Norm::Layer, self)
         }
+        .with("normalized_size", self.normalized_size)
     }
 }
 
 impl Sealed for RmsNormConfig {
     fn description(&self) -> Description {
-        let affine = [self.weight, false];
-        let description = Description::of(Norm::Rms, self.normalized_size, affine, self.eps)
-            .with("normalized_size", self.normalized_size)
-            .with("unit_offset", self.unit_offset);
         Description {
             many_extents: true,
-            initial_weight: self.initial_weight(),
-            ..description
+            ..Description::of_sample(Norm::Rms, self)
         }
+        .with("normalized_size", self.normalized_size)
     }
 }

@@ -43,6 +43,9 @@ pub trait Tested: SampleNorm {
     fn finish(self, epilogue: Epilogue) -> Self;
     fn finished_by(&self) -> Epilogue;
     fn set_eps(self, eps: f32) -> Self;
+
+    /// With parameters for each sample, and with 1 added to the weight or not.
+    fn per_sample_with(self, unit_offset: bool) -> Self;
     fn make(self, gpu: &Gpu) -> Result<Layer<Self>, Error>;
     fn saved(&self, shape: Shape) -> SavedRows;
 
@@ -53,9 +56,7 @@ pub trait Tested: SampleNorm {
     fn parameter_of(&self, shape: Shape, index: usize) -> usize;
 
     /// The weight that multiplies for a weight that the layer has.
-    fn factor(&self, weight: f64) -> f64 {
-        weight
-    }
+    fn factor(&self, weight: f64) -> f64;
 
     /// Without an epilogue, for the weight that multiplies.
     fn oracle(&self, shape: Shape, x: &[f64], w: Option<&[f64]>, b: Option<&[f64]>) -> Forward;
@@ -65,7 +66,7 @@ pub trait Tested: SampleNorm {
 
     /// The number of values in a row of parameters.
     fn parameter_count(&self) -> usize {
-        let rows = self.parameters(true, false).affine_rows();
+        let rows = self.parameters(true, false).affine_rows_of(1);
         rows.bytes() as usize / 4
     }
 
@@ -111,6 +112,17 @@ macro_rules! members {
 
         fn set_eps(self, eps: f32) -> Self {
             self.eps(eps)
+        }
+
+        fn per_sample_with(self, unit_offset: bool) -> Self {
+            self.per_sample(true).unit_offset(unit_offset)
+        }
+
+        fn factor(&self, weight: f64) -> f64 {
+            match self.unit_offset {
+                true => 1.0 + weight,
+                false => weight,
+            }
         }
 
         fn make(self, gpu: &Gpu) -> Result<Layer<Self>, Error> {
@@ -315,13 +327,6 @@ impl Tested for RmsNormConfig {
 
     fn parameter_of(&self, _: Shape, index: usize) -> usize {
         index % self.normalized_size
-    }
-
-    fn factor(&self, weight: f64) -> f64 {
-        match self.unit_offset {
-            true => 1.0 + weight,
-            false => weight,
-        }
     }
 
     fn oracle(&self, _: Shape, x: &[f64], w: Option<&[f64]>, _: Option<&[f64]>) -> Forward {

@@ -30,11 +30,13 @@ const EXTENTS: [&str; 18] = [
     "n3c16l8",
 ];
 
-impl Oracle for GroupNormConfig {
-    fn parameters(&self) -> usize {
-        self.num_channels
-    }
+/// Samples with parameters of their own, whose groups share vectors.
+const NAMED: [&str; 2] = [
+    "group n3c6h7w7 nhwc f32 forward groups=3 per-sample split gpu",
+    "group n3c6h7w7 nchw f32 forward groups=3 per-sample unit-offset split gpu",
+];
 
+impl Oracle for GroupNormConfig {
     fn forward_of(
         &self,
         shape: Shape,
@@ -80,14 +82,16 @@ pub fn cases(one_in: u64) -> Vec<SampleCase<GroupNormConfig>> {
             config(many).bias(false),
             config(1).weight(false).eps(1e-3),
             config(channels).affine(false),
+            config(few).per_sample(true).unit_offset(true),
+            config(1).per_sample(true).weight(false),
         ]
     };
-    sample::cases(shapes(&EXTENTS), configs, &[], one_in)
+    sample::cases(shapes(&EXTENTS), configs, &NAMED, one_in)
 }
 
 /// Those that a device runs.
 pub fn device_cases() -> Vec<SampleCase<GroupNormConfig>> {
-    covering(0, cases(60), cases(4))
+    covering(NAMED.len(), cases(60), cases(4))
 }
 
 #[test]

@@ -19,10 +19,6 @@ const MORE: [&str; 6] = [
 ];
 
 impl Oracle for InstanceNormConfig {
-    fn parameters(&self) -> usize {
-        self.num_features
-    }
-
     fn forward_of(
         &self,
         shape: Shape,
@@ -65,6 +61,8 @@ pub fn cases(one_in: u64) -> Vec<SampleCase<InstanceNormConfig>> {
             config.bias(false),
             config.weight(false).eps(1e-3),
             config.affine(false),
+            config.per_sample(true).unit_offset(true),
+            config.per_sample(true).weight(false),
         ]
     };
     sample::cases(spatial, configs, &[], one_in)

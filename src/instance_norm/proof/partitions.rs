@@ -70,6 +70,8 @@ impl PartitionCase {
             settings: EpsSettings { eps: 0.0 },
             weight: false,
             bias: false,
+            samples: None,
+            unit_offset: false,
             epilogue: Epilogue::Identity,
             tuning: self.tuning,
         };

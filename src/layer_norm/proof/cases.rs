@@ -33,8 +33,9 @@ const EXTENTS: [&str; 19] = [
 ];
 
 /// Rows in registers without the sums of their columns, workgroups that take several rows, one after the other, and lanes with
-/// several rows side by side in several windows.
-const NAMED: [&str; 9] = [
+/// several rows side by side in several windows. Samples with parameters of their own: rows of several, rows that share vectors
+/// with the next sample, and rows that are walked in columns.
+const NAMED: [&str; 14] = [
     "layer n33c128 nc f32 backward skip resident 64x32 gpu",
     "layer n40c64 nc f16 backward skip resident 64x32 gpu",
     "layer n3c768 nc bf16 relu backward skip in-place resident 256x4 gpu",
@@ -44,13 +45,14 @@ const NAMED: [&str; 9] = [
     "layer n1040c68 nc f32 backward resident 16x8 gpu",
     "layer n600c132 nc f32 backward resident 16x8 gpu",
     "layer n1040c68 nc f16 relu backward in-place resident 16x8 gpu",
+    "layer n3c31l3 nlc f32 forward per-sample split gpu",
+    "layer n7c3l2 nlc f32 forward per-sample split gpu",
+    "layer n3c64l40 nlc f32 backward per-sample unit-offset resident 64x32 gpu",
+    "layer n3c31l5 nlc f32 add-relu backward accumulate per-sample split gpu",
+    "layer n40c20l16 nlc f32 forward per-sample reread 8x8x4",
 ];
 
 impl Oracle for LayerNormConfig {
-    fn parameters(&self) -> usize {
-        self.normalized_size
-    }
-
     fn forward_of(
         &self,
         _: Shape,
@@ -85,6 +87,8 @@ pub fn cases(one_in: u64) -> Vec<SampleCase<LayerNormConfig>> {
             config.bias(false),
             config.weight(false).eps(1e-3),
             config.affine(false),
+            config.per_sample(true).unit_offset(true),
+            config.per_sample(true).weight(false),
         ]
     };
     sample::cases(shapes(&EXTENTS), configs, &NAMED, one_in)

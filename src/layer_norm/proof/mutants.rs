@@ -28,7 +28,11 @@ const MUTANTS: &[Mutant] = mutants! {
     "x_added_before": "return decode(added[vector]);" => "return 2.0 * decode(added[vector]);", "twice the sum", "layer n3c768 nc f32 forward prenorm split gpu";
     "dadded_added": "values + decode(dadded[vector])" => "values", "the other gradient is not added", "layer n3c768 nc f32 backward prenorm split gpu";
     "dx_in_place": "encode(with_dadded(vector, values))" => "encode(values)", "nor is it in place", "layer n3c768 nc f32 backward in-place prenorm split gpu";
-    "layout_planes": "index >= vec4(parameters)" => "index >= vec4(2u * parameters)", "weights beyond the last", "layer n9c31 nc f32 forward split gpu";
+    "layout_planes": "before >= vec4(own)" => "before > vec4(own)", "a weight beyond the last", "layer n9c31 nc f32 forward split gpu";
+    "layout_planes": "first_parameter(range.unit + 1u)" => "first_parameter(range.unit)", "the sample's weights for the first values of the next", "layer n3c31l3 nlc f32 forward per-sample split gpu";
+    "layout_planes": "plane / sample_planes * own + in_sample" => "plane * own + in_sample", "parameters for each row", "layer n3c64l40 nlc f32 backward per-sample resident 64x32 gpu";
+    "layout_columns": "index_in_row(range, j, params.geometry.sample_values, samples) * own + index" => "index", "the first sample's parameters for all", "layer n7c3l2 nlc f32 forward per-sample split gpu";
+    "combine_chunks": "first += index / params.geometry.channels * params.reduction.outer_stride;" => "", "the first sample's gradients for all", "layer n3c64l40 nlc f32 backward per-sample resident 64x32 gpu";
     "layout_planes": "let unit = range.unit + j * WIDTH;" => "let unit = range.unit;", "a lane's first row stands for all in windows", "layer n1024c16 nc f32 forward split 8x8x4 binding=40960";
     "layout_planes": "select(0u, j * WIDTH * params.geometry.span, there)" => "0u", "a lane's first row stands for all", "layer n300c8 nc f32 forward reread 8x8x4";
 };
@@ -36,5 +40,5 @@ const MUTANTS: &[Mutant] = mutants! {
 #[test]
 fn every_mutant_is_caught_by_a_case() {
     every_mutant_is_caught(MUTANTS, &cases(24));
-    assert!(MUTANTS.len() >= 26, "{} mutants", MUTANTS.len());
+    assert!(MUTANTS.len() >= 30, "{} mutants", MUTANTS.len());
 }

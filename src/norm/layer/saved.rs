@@ -8,7 +8,8 @@ use crate::gpu::{Gpu, Tensor};
 use crate::norm::options::Epilogue;
 
 /// What a forward pass leaves for its backward pass, which consumes it. It holds the input, or the sum of a
-/// pre-norm block, which must not be overwritten in between, the statistics, and with an epilogue that adds the output.
+/// pre-norm block, which must not be overwritten in between, the statistics, with an epilogue that adds the output, and the parameters of the
+/// samples if they have their own.
 #[derive(Debug)]
 #[must_use = "backward needs it; use eval if there is no backward"]
 pub struct Saved {
@@ -16,6 +17,8 @@ pub struct Saved {
     pub(crate) x: Tensor,
     /// The output, if backward reads it.
     pub(crate) y: Option<Tensor>,
+    /// The parameters of the samples, if they have their own.
+    pub(crate) affine: Option<Tensor>,
     pub(crate) statistics: wgpu::Buffer,
     pub(crate) frozen: bool,
 }
@@ -33,8 +36,17 @@ impl Saved {
             layer,
             x: x.clone(),
             y: epilogue.adds().then(|| y.clone()),
+            affine: None,
             statistics,
             frozen,
+        }
+    }
+
+    /// With the parameters of the samples.
+    pub(crate) fn with_affine(self, affine: Option<&Tensor>) -> Self {
+        Self {
+            affine: affine.cloned(),
+            ..self
         }
     }
 
@@ -72,11 +84,15 @@ impl Saved {
         }
     }
 
-    /// The bytes of device memory that it holds until backward: the input, 12 for each statistic, and with an epilogue that
-    /// adds the output.
+    /// The bytes of device memory that it holds until backward: the input, 12 for each statistic, with an epilogue that
+    /// adds the output, and the parameters of the samples if they have their own.
     pub fn held_bytes(&self) -> u64 {
-        let output = self.y.as_ref().map_or(0, |y| y.buffer().size());
-        self.x.buffer().size() + output + self.statistics.size()
+        let tensors = [Some(&self.x), self.y.as_ref(), self.affine.as_ref()];
+        let held = tensors
+            .into_iter()
+            .flatten()
+            .map(|tensor| tensor.buffer().size());
+        held.sum::<u64>() + self.statistics.size()
     }
 }
 

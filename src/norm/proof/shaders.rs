@@ -174,7 +174,7 @@ pub fn check_layout<C: Case>(cases: &[C], settings: &[&str]) {
         host!(Geometry: channels, elements, units, chunk, team_items, item_begin, item_end, width, team_rows, span,
             step_samples, step_offset, plane, vector_begin, vector_end, columns, outer_units, outer_values,
             outer_items, statistics, parameters, parameter_plane, inverse_parameter_plane, saved_statistics,
-            share, padding, padding_2, padding_3)
+            share, sample_parameters, sample_values, padding)
     );
     assert_eq!(
         members(&module, "Reduction"),

@@ -18,12 +18,41 @@ pub type Params = uniform::Params<EpsSettings>;
 
 /// The configuration of a norm whose statistics come from each sample alone. Sealed.
 pub trait SampleNorm: Sealed + Copy + Debug + PartialEq + Send + Sync + 'static {
-    /// The rows of the buffer `affine`, and of `grads`.
-    fn affine_rows(&self) -> AffineRows;
+    /// The rows of a layer's parameters, and of their gradients; none if each sample has its own.
+    fn affine_rows(&self) -> AffineRows {
+        let Members {
+            weight,
+            bias,
+            per_sample,
+            ..
+        } = self.members();
+        AffineRows::new(
+            self.sample_parameters(),
+            weight && !per_sample,
+            bias && !per_sample,
+        )
+    }
+
+    /// The rows of a plan's buffers `affine` and `grads` for a batch of this many samples. If each sample has parameters of its
+    /// own, a row has those of the first sample, then those of the second, and so on. Else it is
+    /// [`affine_rows`](Self::affine_rows), whatever the batch.
+    fn affine_rows_of(&self, samples: usize) -> AffineRows {
+        let members = self.members();
+        match members.per_sample {
+            true => {
+                let count = self.sample_parameters().saturating_mul(samples);
+                AffineRows::new(count, members.weight, members.bias)
+            }
+            false => self.affine_rows(),
+        }
+    }
 
     /// A new layer's weight: 1, or 0 if the norm adds 1 to it.
     fn initial_weight(&self) -> f32 {
-        1.0
+        match self.members().unit_offset {
+            true => 0.0,
+            false => 1.0,
+        }
     }
 
     /// A new layer's buffer `affine`: weights of [`initial_weight`](Self::initial_weight), biases 0, of those that the
@@ -48,6 +77,8 @@ pub struct Members {
     pub eps: f32,
     pub weight: bool,
     pub bias: bool,
+    pub per_sample: bool,
+    pub unit_offset: bool,
     pub epilogue: Epilogue,
 }
 
@@ -77,6 +108,9 @@ pub trait Sealed: Sized {
         config: &Self,
         options: BackwardOptions,
     ) -> Result<Program<Params>, PlanError>;
+
+    /// The number of weights, which is that of biases, that a sample has.
+    fn sample_parameters(&self) -> usize;
 
     /// The members that all configurations have.
     fn members(&self) -> Members;

@@ -58,7 +58,7 @@ impl<C: SampleNorm> Layer<C> {
     }
 
     /// The parameters on the device: the f32 rows `[weight] [bias]` of those that the layer has
-    /// ([`SampleNorm::affine_rows`]), for an optimizer's kernel. `None` for a layer without parameters.
+    /// ([`SampleNorm::affine_rows`]), for an optimizer's kernel. `None` for a layer without parameters, or whose samples have their own.
     pub fn affine_buffer(&self) -> Option<&wgpu::Buffer> {
         self.parameters.buffer()
     }
@@ -102,11 +102,11 @@ impl<C: SampleNorm> Layer<C> {
     /// tensor of another device or a residual that does not fit, [`GpuError`](crate::GpuError).
     pub fn train<'a>(&self, input: impl Into<Input<'a>>) -> Result<(Tensor, Saved), Error> {
         let input = input.into();
-        input.check(&self.gpu, self.config.epilogue())?;
+        input.check_tensors(&self.gpu, self.config.epilogue().adds())?;
         self.forward(input, None)
     }
 
-    /// Forward of a pre-norm block, which adds before it normalizes: `(y, added, saved)` with `added = x + residual` as it is
+    /// Forward of a pre-norm block, which adds before it normalizes, for the input `(&x, &residual)`: `(y, added, saved)` with `added = x + residual` as it is
     /// stored, and `y = norm(added)`. One pass over memory less than an addition and a norm, with the same bits.
     ///
     /// Backward's `dx` is the gradient of both tensors. The block's other way gives a gradient of `added`:
@@ -114,14 +114,13 @@ impl<C: SampleNorm> Layer<C> {
     ///
     /// # Errors
     /// As [`train`](Self::train), and [`PlanError::Unsupported`](crate::PlanError::Unsupported) with an epilogue that adds.
-    pub fn train_added(
+    pub fn train_added<'a>(
         &self,
-        x: &Tensor,
-        residual: &Tensor,
+        input: impl Into<Input<'a>>,
     ) -> Result<(Tensor, Tensor, Saved), Error> {
-        let input = Input::from((x, residual));
-        input.check_tensors(&self.gpu)?;
-        let added = like(x)?;
+        let input = input.into();
+        input.check_tensors(&self.gpu, true)?;
+        let added = like(input.x)?;
         let (y, saved) = self.forward(input, Some(&added))?;
         Ok((y, added, saved))
     }
@@ -130,14 +129,15 @@ impl<C: SampleNorm> Layer<C> {
     ///
     /// # Errors
     /// As [`train_added`](Self::train_added).
-    pub fn eval_added(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor), Error> {
-        let (y, added, _) = self.train_added(x, residual)?;
+    pub fn eval_added<'a>(&self, input: impl Into<Input<'a>>) -> Result<(Tensor, Tensor), Error> {
+        let (y, added, _) = self.train_added(input)?;
         Ok((y, added))
     }
 
     /// Normalizes the input, or its sum with the residual, which goes to `added`.
     fn forward(&self, input: Input<'_>, added: Option<&Tensor>) -> Result<(Tensor, Saved), Error> {
         let x = input.x;
+        let affine = self.sample_affine(&input)?;
         let options = ForwardOptions::default().prenorm(added.is_some());
         let kernels = self.gpu.kernels();
         let plan = ForwardPlan::with_options(kernels, x.problem(), &self.config, options)?;
@@ -146,7 +146,7 @@ impl<C: SampleNorm> Layer<C> {
         let scratch = self.gpu.new_buffer("scratch", plan.scratch_bytes())?;
         let step = plan.bind(
             &ForwardBuffers::new(x.slice(), y.slice(), statistics.slice(..))
-                .affine(self.parameters.slice())
+                .affine(self.affine(affine))
                 .residual(input.residual_slice())
                 .added(added.map(Tensor::slice))
                 .scratch(scratch.slice(..)),
@@ -154,7 +154,22 @@ impl<C: SampleNorm> Layer<C> {
         self.gpu.submit(|encoder| step.encode(encoder))?;
         let (epilogue, normalized) = (self.config.epilogue(), added.unwrap_or(x));
         let saved = Saved::new(self.id, epilogue, normalized, &y, statistics, false);
-        Ok((y, saved))
+        Ok((y, saved.with_affine(affine)))
+    }
+
+    /// The parameters that come with an input whose samples have their own.
+    fn sample_affine<'a>(&self, input: &Input<'a>) -> Result<Option<&'a Tensor>, Error> {
+        if !self.config.members().per_sample {
+            input.check_no_affine()?;
+            return Ok(None);
+        }
+        let rows = self.config.affine_rows_of(input.x.shape().batch());
+        Ok(input.affine_of(&self.gpu, &rows)?)
+    }
+
+    /// The parameters of a pass: those of the samples, or the layer's own.
+    fn affine<'a>(&'a self, samples: Option<&'a Tensor>) -> Option<wgpu::BufferSlice<'a>> {
+        samples.map(Tensor::slice).or(self.parameters.slice())
     }
 
     /// Forward outside training: the same output.
@@ -166,7 +181,8 @@ impl<C: SampleNorm> Layer<C> {
     }
 
     /// The gradients of the forward pass that left `saved`, given the gradient `dy` of its output, by the weight as it is
-    /// now.
+    /// now. If the samples had parameters of their own, so have the gradients:
+    /// [`Gradients::buffer`] has the rows of [`SampleNorm::affine_rows_of`].
     ///
     /// # Errors
     /// [`BackwardError`], which gives `saved` back, with [`TensorError`](crate::TensorError) for a `saved` of another layer
@@ -207,13 +223,13 @@ impl<C: SampleNorm> Layer<C> {
         };
         let (kernels, problem) = (self.gpu.kernels(), saved.x.problem());
         let plan = BackwardPlan::with_options(kernels, problem, &self.config, options)?;
-        let rows = self.config.affine_rows();
+        let rows = self.config.affine_rows_of(saved.x.shape().batch());
         let gradients = wanted.allocate(saved, dy, rows, plan.grads_bytes())?;
         let scratch = self.gpu.new_buffer("scratch", plan.scratch_bytes())?;
         let step = plan.bind(
             &BackwardBuffers::new(saved.x.slice(), dy.slice(), saved.statistics.slice(..))
                 .dx(gradients.dx_slice(wanted))
-                .affine(self.parameters.slice())
+                .affine(self.affine(saved.affine.as_ref()))
                 .grads(gradients.buffer().map(|buffer| buffer.slice(..)))
                 .dadded(wanted.dadded.map(Tensor::slice))
                 .output(saved.y.as_ref().map(Tensor::slice))

@@ -120,6 +120,16 @@ impl<C: SampleNorm> fmt::Display for Line<C> {
         } else {
             " no-bias"
         };
+        own += if members.per_sample {
+            " per-sample"
+        } else {
+            ""
+        };
+        own += if members.unit_offset {
+            " unit-offset"
+        } else {
+            ""
+        };
         if members.eps != usual.eps {
             own += &format!(" eps={}", members.eps);
         }
@@ -160,6 +170,8 @@ impl<C: SampleNorm> FromStr for Line<C> {
                 "accumulate" => parameters = ParameterGradients::Accumulate,
                 "prenorm" => prenorm = true,
                 "no-weight" => members.weight = false,
+                "per-sample" => members.per_sample = true,
+                "unit-offset" => members.unit_offset = true,
                 "no-bias" if usual.bias => members.bias = false,
                 _ => match (word.strip_prefix("eps="), word.parse()) {
                     (Some(eps), _) => members.eps = eps.parse().map_err(|_| wrong(word))?,

@@ -18,7 +18,7 @@ buffers! {
     /// backward. Written.
     saved: SAVED,
     ;
-    /// f32 rows `[weight] [bias]` of those that the configuration has ([`SampleNorm::affine_rows`]); `None` if it has neither.
+    /// f32 rows `[weight] [bias]` of those that the configuration has ([`SampleNorm::affine_rows_of`]); `None` if it has neither.
     affine: AFFINE,
     /// The tensor that the epilogue adds, or that is added to the input with
     /// [`prenorm`](crate::norm::sample::ForwardOptions::prenorm), of the input's shape; `None` if nothing is added.
@@ -49,7 +49,7 @@ buffers! {
     dx: DX,
     /// See [`ForwardBuffers::affine`].
     affine: AFFINE,
-    /// f32 rows `[dweight] [dbias]` of those that the configuration has. Overwritten or added to; `None` if they are not
+    /// f32 rows `[dweight] [dbias]`, as those of `affine`. Overwritten or added to; `None` if they are not
     /// wanted.
     grads: GRADS,
     /// The output of the forward pass if the epilogue adds; else `None`.

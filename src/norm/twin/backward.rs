@@ -116,21 +116,22 @@ impl<S: Settings> Run<'_, S> {
         let (geometry, reduction) = (self.params().geometry, self.params().reduction);
         for chunk in work * geometry.width..(work + 1) * geometry.width {
             let first = (reduction.head + chunk * reduction.chunk_stride) as usize;
-            for at in 2 * first..2 * (first + geometry.parameters as usize) {
+            for at in 2 * first..2 * (first + geometry.sample_parameters as usize) {
                 self.memory.set(SCRATCH, at, 0.0);
             }
         }
     }
 
     pub fn add_row_gradients(&mut self, chunk: u32, range: &LaneRange) {
-        let reduction = self.params().reduction;
+        let (geometry, reduction) = (self.params().geometry, self.params().reduction);
+        let own = geometry.sample_parameters as usize;
         let first = (reduction.head + chunk * reduction.chunk_stride) as usize;
         for place in range.places(0).filter(|place| place.owned) {
             let c = self.stored_backward_coefficients(self.at(self.own(range, 0), &place));
             for (element, component) in self.elements(&place) {
                 let gradient = self.epilogue_backward(element, component, &c.forward);
                 let x_hat = self.standardize(&place, component, &c.statistics);
-                let at = 2 * (first + place.varying_index[component]);
+                let at = 2 * (first + place.varying_index[component] % own);
                 for (at, term) in [(at, gradient), (at + 1, x_hat * gradient)] {
                     let before = self.memory.get(SCRATCH, at);
                     self.memory.set(SCRATCH, at, before + term);

@@ -100,7 +100,10 @@ impl LaneRange {
             owned: bound && (begin..end).contains(&element),
             varying_index: components.map(|e| match self.order {
                 Order::Planes => {
-                    (e / u64::from(g.parameter_plane)) as usize % g.parameters as usize
+                    let own = u64::from(g.sample_parameters);
+                    let sample = e / u64::from(g.sample_values);
+                    let index = sample * own + e / u64::from(g.parameter_plane) % own;
+                    (index % u64::from(g.parameters)) as usize
                 }
                 Order::Columns => (e / (u64::from(g.channels) * u64::from(g.plane))) as usize,
             }),
@@ -170,14 +173,29 @@ impl LaneRange {
         let g = &self.geometry;
         match self.order {
             Order::Planes => [(self.plane(j) % g.parameters) as usize; 4],
-            Order::Columns => self.index_in_row(j, g.parameter_plane, g.parameters),
+            // An outer group is a sample.
+            Order::Columns if g.outer_values < g.elements && g.parameters > g.sample_parameters => {
+                self.statistics_index(j)
+            }
+            Order::Columns => {
+                let own = g.sample_parameters;
+                let sample = self.index_in_row(j, g.sample_values, g.parameters / own);
+                let index = self.index_in_row(j, g.parameter_plane, own);
+                std::array::from_fn(|c| sample[c] * own as usize + index[c])
+            }
         }
     }
 
     /// The parameters of the components that are `next`.
     pub fn next_parameter_index(&self, j: u32) -> [usize; 4] {
+        let g = &self.geometry;
         match self.order {
-            Order::Planes => [((self.unit + 1) % self.geometry.parameters) as usize; 4],
+            Order::Planes => [((self.unit + 1) % g.parameters) as usize; 4],
+            Order::Columns if g.outer_values < g.elements => {
+                let own = g.sample_parameters as usize;
+                let index = self.parameter_index(j);
+                index.map(|index| (index + own) % g.parameters as usize)
+            }
             Order::Columns => self.parameter_index(j),
         }
     }
@@ -262,46 +280,55 @@ mod tests {
                     assert!(matches!(over, Over::Trailing(_)), "{line}");
                     continue;
                 };
-                if partition.outer > 1 && partition.outer_values < 4 {
-                    // A variance needs two values, so that no norm asks for such groups of several channels.
-                    continue;
+                let (samples, elements) = (shape.batch(), partition.elements as usize);
+                for element in 0..elements {
+                    let expected = statistics(shape, over, element);
+                    let actual = partition.statistics_of(element as u64);
+                    assert_eq!(actual, expected, "{line} {over:?}");
                 }
-                for element in 0..u64::from(partition.elements) {
-                    let expected = statistics(shape, over, element as usize);
-                    assert_eq!(
-                        partition.statistics_of(element),
-                        expected,
-                        "{line} {over:?}"
-                    );
-                    let parameter = match over {
-                        Over::Trailing(size) => element % size as u64,
-                        _ => shape.channel_of(element as usize) as u64,
-                    };
-                    assert_eq!(u64::from(partition.parameter_of(element)), parameter);
-                }
-                for tile in tiles {
-                    for (groups, max_bytes) in [(1, 1 << 20), (64, 1 << 20), (7, 256)] {
-                        visit(
-                            &partition,
-                            tile,
-                            groups,
-                            max_bytes,
-                            &format!("{line} {over:?}"),
-                        );
-                        checked += 1;
+                let own = partition.with_parameters_of(samples as u32);
+                // Samples may have parameters of their own if they are whole planes, or outer groups with the same index.
+                let apart = match over {
+                    Over::Batch | Over::Samples(_) => false,
+                    Over::Trailing(size) => (elements / samples).is_multiple_of(size),
+                    Over::Instance | Over::Groups(_) => own.outer == 1 || own.same_index(),
+                };
+                let own = apart.then_some(own);
+                for partition in [partition].into_iter().chain(own) {
+                    let name = format!("{line} {over:?} {}", partition.parameters);
+                    for element in 0..elements {
+                        let in_sample = match over {
+                            Over::Trailing(size) => element % size,
+                            _ => shape.channel_of(element),
+                        };
+                        let sample = match partition.parameters_per_sample() {
+                            true => shape.sample_of(element),
+                            false => 0,
+                        };
+                        let parameter = sample * partition.sample_parameters as usize + in_sample;
+                        let actual = partition.parameter_of(element as u64);
+                        assert_eq!(actual as usize, parameter, "{name}");
+                    }
+                    for tile in tiles {
+                        for (groups, max_bytes) in [(1, 1 << 20), (64, 1 << 20), (7, 256)] {
+                            visit(&partition, tile, groups, max_bytes, &name);
+                            checked += 1;
+                        }
                     }
                 }
             }
         }
-        assert!(checked > 1500, "only {checked}");
+        assert!(checked > 3000, "only {checked}");
     }
 
     fn visit(partition: &Partition, tile: Tile, groups: u32, max_bytes: u64, name: &str) {
         let elements = partition.elements as usize;
         let mut visits = vec![0; elements];
         let mut owners = vec![0; partition.vectors() as usize];
-        // Elementwise passes take the planes of several samples one by one, and parameters that vary in a plane with x.
-        let two_next = partition.order == Order::Planes && partition.outer > 1;
+        // Elementwise passes take the planes of several samples one by one, and parameters that vary in a plane with x. Only
+        // reductions divide a tensor into groups of fewer values than a vector has.
+        let small = partition.outer > 1 && partition.outer_values < 4;
+        let two_next = small || partition.order == Order::Planes && partition.outer > 1;
         let varies = partition.parameters_vary();
         for window in partition.windows(max_bytes, 16) {
             let geometry = partition.geometry(&window, tile, groups);

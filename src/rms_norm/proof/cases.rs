@@ -23,19 +23,7 @@ const NAMED: [&str; 4] = [
     "rms n70c16 nc f32 backward skip prenorm resident 256x4 gpu",
 ];
 
-impl RmsNormConfig {
-    /// What the values are multiplied by.
-    fn multiplier(&self, weight: Option<&[f64]>) -> Option<Vec<f64>> {
-        let offset = if self.unit_offset { 1.0 } else { 0.0 };
-        weight.map(|weight| weight.iter().map(|w| w + offset).collect())
-    }
-}
-
 impl Oracle for RmsNormConfig {
-    fn parameters(&self) -> usize {
-        self.normalized_size
-    }
-
     fn forward_of(
         &self,
         _: Shape,
@@ -43,9 +31,8 @@ impl Oracle for RmsNormConfig {
         weight: Option<&[f64]>,
         _: Option<&[f64]>,
     ) -> Forward {
-        let weight = self.multiplier(weight);
         let size = self.normalized_size;
-        let forward = oracle::forward(size, x, weight.as_deref(), self.eps.into());
+        let forward = oracle::forward(size, x, weight, self.eps.into());
         Forward {
             y: forward.y,
             mean: vec![0.0; forward.inv_rms.len()],
@@ -54,9 +41,8 @@ impl Oracle for RmsNormConfig {
     }
 
     fn gradients_of(&self, _: Shape, x: &[f64], dy: &[f64], weight: Option<&[f64]>) -> Gradients {
-        let weight = self.multiplier(weight);
         let size = self.normalized_size;
-        let gradients = oracle::backward(size, x, dy, weight.as_deref(), self.eps.into());
+        let gradients = oracle::backward(size, x, dy, weight, self.eps.into());
         Gradients {
             dx: gradients.dx,
             dweight: gradients.dweight,
@@ -73,6 +59,7 @@ pub fn cases(one_in: u64) -> Vec<SampleCase<RmsNormConfig>> {
             config,
             config.unit_offset(true),
             config.weight(false).eps(1e-3),
+            config.per_sample(true),
         ]
     };
     sample::cases(shapes(&EXTENTS), configs, &NAMED, one_in)

@@ -1,6 +1,7 @@
 //! One case of a norm, and its right answer.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use crate::error::PlanError;
@@ -22,9 +23,6 @@ use crate::word::WordError;
 
 /// What a norm brings to its proof: its oracle.
 pub trait Oracle: SampleNorm {
-    /// The number of weights, which is that of biases, of a configuration that has them.
-    fn parameters(&self) -> usize;
-
     /// The output without an epilogue, and the statistics.
     fn forward_of(
         &self,
@@ -60,6 +58,13 @@ pub struct Gradients {
     pub dbias: Vec<f64>,
 }
 
+/// A part of a batch, by its shape, its values and its parameters.
+struct Part {
+    shape: Shape,
+    values: Range<usize>,
+    parameters: Range<usize>,
+}
+
 /// A problem line.
 #[derive(Clone, Copy, Debug)]
 pub struct SampleCase<C> {
@@ -84,15 +89,47 @@ impl<C: Oracle> FromStr for SampleCase<C> {
 
 impl<C: Oracle> SampleCase<C> {
     fn inputs(&self) -> Inputs {
-        let config = &self.line.config;
-        let rows = config.affine_rows();
+        let members = self.line.config.members();
+        let count = self.parameters();
         Inputs {
             problem: self.line.common.problem,
-            epilogue: config.epilogue(),
-            weight: rows.weight.map(|_| config.parameters()),
-            bias: rows.bias.map(|_| config.parameters()),
+            epilogue: members.epilogue,
+            weight: members.weight.then_some(count),
+            bias: members.bias.then_some(count),
             fill: Fill::Noise,
         }
+    }
+
+    /// The number of weights of the whole batch.
+    fn parameters(&self) -> usize {
+        self.parts().len() * self.line.config.sample_parameters()
+    }
+
+    /// What the oracle takes at once: each sample if it has parameters of its own, and else all. No sample knows of another.
+    fn parts(&self) -> Vec<Part> {
+        let shape = self.line.common.problem.shape;
+        let samples = match self.line.config.members().per_sample {
+            true => shape.batch(),
+            false => 1,
+        };
+        let mut dims = shape.dims();
+        dims[0] /= samples;
+        let shape = Shape::from_dims(&dims, shape.layout()).expect("a shape");
+        let values = shape.elements().expect("a small shape");
+        let parameters = self.line.config.sample_parameters();
+        let part = |sample| Part {
+            shape,
+            values: sample * values..(sample + 1) * values,
+            parameters: sample * parameters..(sample + 1) * parameters,
+        };
+        (0..samples).map(part).collect()
+    }
+
+    /// What the normalized values are multiplied by.
+    fn factors(&self) -> Option<Vec<f64>> {
+        let offset = f64::from(u8::from(self.line.config.members().unit_offset));
+        let weight = self.inputs().weight()?;
+        Some(weight.into_iter().map(|w| w + offset).collect())
     }
 
     /// What is normalized: in a forward pass that adds first, a sum, and else the input.
@@ -108,12 +145,38 @@ impl<C: Oracle> SampleCase<C> {
     }
 
     fn forward(&self) -> Forward {
-        let inputs = self.inputs();
-        let (weight, bias) = (inputs.weight(), inputs.bias());
-        let shape = inputs.problem.shape;
-        let config = &self.line.config;
+        let (factors, bias) = (self.factors(), self.inputs().bias());
         let x = self.normalized();
-        config.forward_of(shape, &x, weight.as_deref(), bias.as_deref())
+        let of = |part: Part| {
+            let [factors, bias] =
+                [&factors, &bias].map(|row| row.as_ref().map(|row| &row[part.parameters.clone()]));
+            let config = &self.line.config;
+            config.forward_of(part.shape, &x[part.values], factors, bias)
+        };
+        let parts: Vec<Forward> = self.parts().into_iter().map(of).collect();
+        let all = |row: fn(&Forward) -> &Vec<f64>| parts.iter().flat_map(row).copied().collect();
+        Forward {
+            y: all(|part| &part.y),
+            mean: all(|part| &part.mean),
+            inv_std: all(|part| &part.inv_std),
+        }
+    }
+
+    /// The gradients, given that of the output without an epilogue.
+    fn gradients(&self, dy: &[f64]) -> Gradients {
+        let (factors, x) = (self.factors(), self.inputs().x());
+        let of = |part: Part| {
+            let factors = factors.as_ref().map(|row| &row[part.parameters]);
+            let (x, dy) = (&x[part.values.clone()], &dy[part.values]);
+            self.line.config.gradients_of(part.shape, x, dy, factors)
+        };
+        let parts: Vec<Gradients> = self.parts().into_iter().map(of).collect();
+        let all = |row: fn(&Gradients) -> &Vec<f64>| parts.iter().flat_map(row).copied().collect();
+        Gradients {
+            dx: all(|part| &part.dx),
+            dweight: all(|part| &part.dweight),
+            dbias: all(|part| &part.dbias),
+        }
     }
 
     /// The values that the epilogue's ReLU is applied to, or without one the output.
@@ -139,7 +202,7 @@ impl<C: Oracle> SampleCase<C> {
     /// The values of the longest sum: those with one statistic, or those with one parameter.
     fn longest_sum(&self) -> f64 {
         let elements = self.inputs().elements();
-        let sums = self.forward().mean.len().min(self.line.config.parameters());
+        let sums = self.forward().mean.len().min(self.parameters());
         (elements / sums.max(1)) as f64
     }
 }
@@ -217,9 +280,7 @@ impl<C: Oracle> Case for SampleCase<C> {
             return expected;
         };
         let g = self.incoming();
-        let weight = inputs.weight();
-        let (config, shape) = (&self.line.config, inputs.problem.shape);
-        let mut gradients = config.gradients_of(shape, &inputs.x(), &g, weight.as_deref());
+        let mut gradients = self.gradients(&g);
         if self.line.prenorm {
             let dx = gradients.dx.iter_mut();
             dx.zip(inputs.dadded())
