@@ -13,6 +13,20 @@ enum Setting {
     Number(&'static str, u32),
 }
 
+/// Constants that say how many of something there are. Beside other settings they count as one or several; each number is met
+/// by itself.
+const SIZES: [&str; 4] = ["COLUMNS", "REGISTER_VECTORS", "WIDTH", "WORKGROUP"];
+
+impl Setting {
+    /// The setting as it is met together with others.
+    fn beside_others(self) -> Self {
+        match self {
+            Self::Number(name, value) if SIZES.contains(&name) => Self::Number(name, value.min(2)),
+            other => other,
+        }
+    }
+}
+
 /// The distinct kernels of many cases, and of each the numbers of its pairs of settings.
 #[derive(Default)]
 struct Kernels {
@@ -32,14 +46,17 @@ impl Kernels {
         let values = kernel.constants.iter();
         let values = values.map(|&(name, value)| Setting::Number(name, value));
         let settings: Vec<_> = files.chain(values).collect();
-        let mut pairs = Vec::new();
-        for (i, &a) in settings.iter().enumerate() {
-            for &b in &settings[..i] {
-                let next = self.numbers_of_pairs.len();
-                let pair = (kernel.name, [a, b]);
-                pairs.push(*self.numbers_of_pairs.entry(pair).or_insert(next));
-            }
+        let mut met: Vec<[Setting; 2]> = settings.iter().map(|&a| [a, a]).collect();
+        for (i, a) in settings.iter().enumerate() {
+            let before = settings[..i].iter();
+            met.extend(before.map(|b| [a.beside_others(), b.beside_others()]));
         }
+        let pair = |pair| {
+            let next = self.numbers_of_pairs.len();
+            let number = self.numbers_of_pairs.entry((kernel.name, pair));
+            *number.or_insert(next)
+        };
+        let pairs = met.into_iter().map(pair).collect();
         let number = self.pairs.len();
         self.pairs.push(pairs);
         self.numbers.insert(kernel, number);
@@ -51,7 +68,7 @@ impl Kernels {
 type Numbered<C> = (C, Vec<usize>);
 
 /// Cases with few kernels, sorted by those: if a kernel has two settings in one of `cases`, it has them both in one of
-/// these. Most faults of a kernel take no more than two of its settings. The first `always` of `cases`, which exist, are
+/// these, sizes as far as they are one or several. Most faults of a kernel take no more than two of its settings. The first `always` of `cases`, which exist, are
 /// among them, and so are all of `cases` and `others` that need no further kernel.
 pub fn covering<C: Case>(always: usize, cases: Vec<C>, others: Vec<C>) -> Vec<C> {
     let caps = caps();
