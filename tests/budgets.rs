@@ -14,7 +14,7 @@ const FAMILIES: [&str; 4] = ["polaris10", "vega10", "navi21", "gfx1100"];
 
 /// Every kernel, by lines that force it, in the storage types and layouts that have code of their own. The largest units that
 /// the resident strategy takes are among them.
-const LINES: [&str; 30] = [
+const LINES: [&str; 31] = [
     "n32c64h56w56 nchw f32 train split",
     "n32c64h56w56 nhwc f16 train split",
     "n32c512h7w7 nchw bf16 train split",
@@ -44,6 +44,7 @@ const LINES: [&str; 30] = [
     "layer n1024c4096 nc f16 backward",
     "layer n1024c12288 nc bf16 backward",
     "rms n4096c1024 nc f16 prenorm backward",
+    "rms n4096c1024 nc bf16 backward rounding=before-weight",
     "instance n8c64h56w56 nchw f16 backward",
 ];
 

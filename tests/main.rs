@@ -24,6 +24,7 @@ mod pieces;
 mod plans;
 mod policies;
 mod prenorm;
+mod rounding;
 mod sample_norms;
 mod state;
 #[cfg(feature = "safetensors")]

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use wgpu_norm::batch_norm::{
     Destination, Epilogue, Line, ParameterGradients, Pass, Strategy, Tile, Tuning,
 };
+use wgpu_norm::rms_norm::Rounding;
 use wgpu_norm::{
     BatchNormConfig, Caps, Dtype, Form, GroupNormConfig, InstanceNormConfig, LayerNormConfig,
     Layout, PlanError, Problem, RmsNormConfig, SampleLine, SampleNorm, Shape, WordError,
@@ -49,6 +50,7 @@ fn every_word_reads_back() {
     read_back(Epilogue::ALL);
     read_back(Destination::ALL);
     read_back(ParameterGradients::ALL);
+    read_back(Rounding::ALL);
     read_back(Dtype::ALL);
     let tiles = [[1, 1, 1], [8, 8, 4], [256, 32, 1], [64, 32, 16]];
     let tiles =
@@ -114,6 +116,10 @@ fn a_word_that_is_none_is_named_with_those_that_are() {
             "x".parse::<ParameterGradients>().unwrap_err(),
             ParameterGradients::ALL.iter().map(|v| v.name()).collect(),
         ),
+        (
+            "x".parse::<Rounding>().unwrap_err(),
+            Rounding::ALL.iter().map(|v| v.name()).collect(),
+        ),
     ] {
         let message = words.to_string();
         assert!(all.iter().all(|word| message.contains(word)), "{message}");
@@ -162,10 +168,11 @@ const LAYER_LINES: [&str; 6] = [
     "layer n2c6h4w4 nchw f32 add-relu backward no-dx gpu binding=4096",
 ];
 
-const RMS_LINES: [&str; 4] = [
+const RMS_LINES: [&str; 5] = [
     "rms n4096c1024 nc f16 backward",
     "rms n2c6l5 nlc bf16 silu backward skip unit-offset eps=0.00001",
     "rms n2c6h4w4 nhwc f32 forward size=24 no-weight",
+    "rms n2c6l5 nlc bf16 backward rounding=before-weight no-weight unit-offset",
     "rms n2c6h4w4 nchw f32 backward in-place size=16 split 64x32",
 ];
 
@@ -278,6 +285,7 @@ fn a_line_that_cannot_be_read_names_the_word() {
         ("layer n4c4 groups=2", "groups=2"),
         ("layer n4c4 size=all", "size=all"),
         ("layer n4c4 per-row", "per-row"),
+        ("layer n4c4 rounding=once", "rounding=once"),
     ] {
         refused::<layer_norm::Line>(line, "line", word);
     }
@@ -285,6 +293,8 @@ fn a_line_that_cannot_be_read_names_the_word() {
         ("layer n4c4", "layer n4c4"),
         ("rms n4c4 no-bias", "no-bias"),
         ("rms n4c4 size=", "size="),
+        ("rms n4c4 rounding", "rounding"),
+        ("rms n4c4 rounding=twice", "rounding=twice"),
         ("rms n4c4 untracked", "untracked"),
     ] {
         refused::<rms_norm::Line>(line, "line", word);

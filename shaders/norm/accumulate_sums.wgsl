@@ -2,6 +2,7 @@
 // values, and of x_hat * g.
 
 #import backward_coefficients
+#import coefficients
 #import standardize
 #import settle
 #import epilogue_backward
@@ -51,7 +52,8 @@ fn sums_of_values(at: Place, x: vec4<f32>, gradient: vec4<f32>, statistics: Stat
     let inside = select(vec4(0.0), gradient, at.inside);
     var x_hat = nearly_standardized(x, statistics);
     if STATISTICS_VARY {
-        x_hat = standardize(x, statistics);
+        // Sums of a column are the gradients of its parameters; those of a row make the means of dx.
+        x_hat = before_weight(standardize(x, statistics));
     }
     return Partial(inside, select(vec4(0.0), x_hat, at.inside) * inside);
 }

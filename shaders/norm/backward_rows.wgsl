@@ -7,6 +7,7 @@
 #import monoid
 #import block_reduce
 #import backward_coefficients
+#import coefficients
 #import epilogue_backward
 #import standardize
 #import dx
@@ -52,7 +53,7 @@ fn backward_rows(
                 held_g[i] = encode(gradient);
                 // Rows differ in what is left of their means, so that it cannot be taken off at the end.
                 let x_hat = standardize(value, c.statistics);
-                gradients[i] = combine(gradients[i], Partial(gradient, x_hat * gradient));
+                gradients[i] = combine(gradients[i], Partial(gradient, before_weight(x_hat) * gradient));
                 let g = weighted(gradient, c);
                 sums = combine(sums, Partial(g, x_hat * g));
             }

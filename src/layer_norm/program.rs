@@ -25,6 +25,7 @@ pub fn trailing(config: &LayerNormConfig) -> Result<Trailing, PlanError> {
         centered: true,
         per_sample: config.per_sample,
         unit_offset: config.unit_offset,
+        round_before_weight: false,
         epilogue: config.epilogue,
     })
 }

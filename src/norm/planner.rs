@@ -147,6 +147,7 @@ impl<'a, S: Settings> Planner<'a, S> {
                 ("CENTERED", 1),
                 ("GROUPED", 0),
                 ("UNIT_OFFSET", decisions.unit_offset.into()),
+                ("ROUND_BEFORE_WEIGHT", 0),
                 ("HAS_WEIGHT", decisions.weight.into()),
                 ("HAS_BIAS", decisions.bias.into()),
             ],

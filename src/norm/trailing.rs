@@ -13,7 +13,7 @@ use super::planner::{Decisions, Norm, Planner};
 use super::sample::{BackwardOptions, ForwardOptions, Params};
 use super::tuning::{Strategy, Tuning};
 use super::uniform::EpsSettings;
-use crate::dtype::Problem;
+use crate::dtype::{Dtype, Problem};
 use crate::error::PlanError;
 use crate::gpu::Caps;
 use crate::gpu::program::Program;
@@ -54,6 +54,8 @@ pub struct Trailing {
     pub per_sample: bool,
     /// Whether 1 is added to the weight.
     pub unit_offset: bool,
+    /// Whether normalized values are rounded before the weight multiplies them.
+    pub round_before_weight: bool,
     pub epilogue: Epilogue,
 }
 
@@ -81,6 +83,9 @@ impl Trailing {
         planner.choose(("stored_statistics", "stored_saved"));
         planner.choose(("unit_gradients", "unit_gradients_none"));
         planner.set("CENTERED", self.centered);
+        // Values of f32 are what they are stored as.
+        let rounds = self.round_before_weight && problem.dtype != Dtype::F32;
+        planner.set("ROUND_BEFORE_WEIGHT", rounds);
         Ok(planner)
     }
 

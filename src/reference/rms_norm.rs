@@ -31,6 +31,17 @@ pub struct Gradients {
 /// Divides each row by its root mean square, and multiplies by the weight, which is 1 if absent. `inv_rms` is 0 for a
 /// row of zeros without eps.
 pub fn forward(size: usize, x: &[f64], weight: Option<&[f64]>, eps: f64) -> Forward {
+    forward_rounded(size, x, weight, eps, |x_hat| x_hat)
+}
+
+/// The same as models after Llama compute it: each value is `rounded` before the weight multiplies it.
+pub fn forward_rounded(
+    size: usize,
+    x: &[f64],
+    weight: Option<&[f64]>,
+    eps: f64,
+    rounded: impl Fn(f64) -> f64,
+) -> Forward {
     let mut result = Forward {
         y: vec![0.0; x.len()],
         mean_square: vec![],
@@ -39,7 +50,7 @@ pub fn forward(size: usize, x: &[f64], weight: Option<&[f64]>, eps: f64) -> Forw
     for begin in row_begins(size, x) {
         let (mean_square, inv_rms) = statistics(&x[begin..begin + size], eps);
         for j in 0..size {
-            result.y[begin + j] = x[begin + j] * inv_rms * weight.map_or(1.0, |w| w[j]);
+            result.y[begin + j] = rounded(x[begin + j] * inv_rms) * weight.map_or(1.0, |w| w[j]);
         }
         result.mean_square.push(mean_square);
         result.inv_rms.push(inv_rms);
@@ -49,6 +60,18 @@ pub fn forward(size: usize, x: &[f64], weight: Option<&[f64]>, eps: f64) -> Forw
 
 /// The gradients of [`forward`], given the gradient `dy` with respect to its output.
 pub fn backward(size: usize, x: &[f64], dy: &[f64], weight: Option<&[f64]>, eps: f64) -> Gradients {
+    backward_rounded(size, x, dy, weight, eps, |x_hat| x_hat)
+}
+
+/// The gradients of [`forward_rounded`], where rounding has the slope 1.
+pub fn backward_rounded(
+    size: usize,
+    x: &[f64],
+    dy: &[f64],
+    weight: Option<&[f64]>,
+    eps: f64,
+    rounded: impl Fn(f64) -> f64,
+) -> Gradients {
     let mut result = Gradients {
         dx: vec![0.0; x.len()],
         dweight: vec![0.0; size],
@@ -59,7 +82,7 @@ pub fn backward(size: usize, x: &[f64], dy: &[f64], weight: Option<&[f64]>, eps:
         for j in 0..size {
             let i = begin + j;
             dinv_rms += dy[i] * weight.map_or(1.0, |w| w[j]) * x[i];
-            result.dweight[j] += dy[i] * x[i] * inv_rms;
+            result.dweight[j] += dy[i] * rounded(x[i] * inv_rms);
         }
         let dmean_square = dinv_rms * -0.5 * inv_rms.powi(3);
         for j in 0..size {
@@ -118,6 +141,19 @@ mod tests {
         close("dweight", &gradients.dweight, &[0.1, 0.0], 1e-15);
         let dx = [0.199, -0.007, 2.0 * other, 6.0 * other];
         close("dx", &gradients.dx, &dx, 1e-15);
+    }
+
+    /// Worked by hand: normalized values 0.1 and 0.7, to whole numbers.
+    #[test]
+    fn values_are_rounded_before_the_weight() {
+        let (x, weight) = ([1.0, 7.0], [2.0, 3.0]);
+        let result = forward_rounded(2, &x, Some(&weight), 75.0, f64::round);
+        assert_eq!(result.y, [0.0, 3.0]);
+        let of = |rounded: fn(f64) -> f64| {
+            backward_rounded(2, &x, &[1.0, 2.0], Some(&weight), 75.0, rounded)
+        };
+        assert_eq!(of(f64::round).dweight, [0.0, 2.0]);
+        assert_eq!(of(f64::round).dx, of(|x_hat| x_hat).dx);
     }
 
     /// A row and its negative have mean zero together, and the mean square of each.

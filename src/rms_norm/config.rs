@@ -5,6 +5,24 @@ use crate::norm::options::{Epilogue, setters};
 use crate::norm::rows::{AffineRows, SavedRows};
 use crate::norm::sample::SampleNorm;
 use crate::norm::trailing;
+use crate::word::words;
+
+/// How often a 16-bit value is rounded on its way to the output. In f32 there is no difference.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Rounding {
+    /// `y = round(x_hat * weight)`, as in torch's `RMSNorm`.
+    #[default]
+    Once,
+    /// `y = round(round(x_hat) * weight)`, as in models after Llama: the normalized value is converted to the storage type
+    /// before the weight multiplies it. Without a weight, an epilogue has the rounded value.
+    ///
+    /// Backward is what autograd makes of that: the gradient of the weight is a sum of products with rounded values, and
+    /// rounding has the slope 1. Only what is stored is rounded; autograd also rounds `dy * weight`.
+    BeforeWeight,
+}
+
+words!(Rounding, "rounding", "once or before-weight": Once "once", BeforeWeight "before-weight");
 
 /// The configuration of an RMSNorm layer, with torch's names and defaults.
 ///
@@ -13,7 +31,8 @@ use crate::norm::trailing;
 ///
 /// ```
 /// use wgpu_norm::RmsNormConfig;
-/// let llama = RmsNormConfig::new(4096).eps(1e-5);
+/// use wgpu_norm::rms_norm::Rounding;
+/// let llama = RmsNormConfig::new(4096).eps(1e-5).rounding(Rounding::BeforeWeight);
 /// let gemma = RmsNormConfig::new(2048).eps(1e-6).unit_offset(true);
 /// assert_eq!(RmsNormConfig::new(64).eps, f32::EPSILON); // torch's `eps=None`
 /// ```
@@ -33,11 +52,14 @@ pub struct RmsNormConfig {
     /// Whether the output is scaled by `1 + weight`, and a new layer's weight is 0: Gemma's form. The sum is f32. Default
     /// false.
     pub unit_offset: bool,
+    /// Whether normalized values are rounded to the storage type before the weight multiplies them, too. Default once.
+    pub rounding: Rounding,
     /// What follows the normalization in the same pass. Default nothing.
     pub epilogue: Epilogue,
 }
 
-setters!(RmsNormConfig: eps: f32, weight: bool, per_sample: bool, unit_offset: bool, epilogue: Epilogue);
+setters!(RmsNormConfig: eps: f32, weight: bool, per_sample: bool, unit_offset: bool, rounding: Rounding,
+    epilogue: Epilogue);
 
 impl RmsNormConfig {
     /// torch's defaults for rows of `normalized_size` values.
@@ -48,6 +70,7 @@ impl RmsNormConfig {
             weight: true,
             per_sample: false,
             unit_offset: false,
+            rounding: Rounding::Once,
             epilogue: Epilogue::Identity,
         }
     }

@@ -1,7 +1,7 @@
 //! Root mean square normalization: rows of neighbouring values, each divided by the root of the mean of its squares.
 //!
 //! [`RmsNorm`] is the layer; below it are plans, for callers with buffers and an encoder of their own. It has torch's
-//! names and defaults, and rounds once, after the weight.
+//! names and defaults, and rounds once, after the weight, or as models after Llama ([`Rounding`]).
 
 mod config;
 mod program;
@@ -22,5 +22,5 @@ pub use crate::norm::sample::{
 };
 pub use crate::norm::tile::Tile;
 pub use crate::norm::tuning::{Strategy, Tuning};
-pub use config::RmsNormConfig;
+pub use config::{RmsNormConfig, Rounding};
 pub use sample::{Line, RmsNorm};

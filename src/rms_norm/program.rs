@@ -1,6 +1,6 @@
 //! RMSNorm as a norm of rows.
 
-use super::config::RmsNormConfig;
+use super::config::{RmsNormConfig, Rounding};
 use crate::error::PlanError;
 use crate::norm::planner::Norm;
 use crate::norm::sources;
@@ -25,6 +25,7 @@ pub fn trailing(config: &RmsNormConfig) -> Result<Trailing, PlanError> {
         centered: false,
         per_sample: config.per_sample,
         unit_offset: config.unit_offset,
+        round_before_weight: config.rounding == Rounding::BeforeWeight,
         epilogue: config.epilogue,
     })
 }

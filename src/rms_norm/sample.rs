@@ -1,6 +1,6 @@
 //! RMSNorm as a norm whose statistics come from each sample alone: the layer, and what plans and problem lines ask of it.
 
-use super::config::RmsNormConfig;
+use super::config::{RmsNormConfig, Rounding};
 use super::program;
 use crate::dtype::Problem;
 use crate::error::{Error, PlanError};
@@ -87,17 +87,25 @@ impl Sealed for RmsNormConfig {
     }
 
     fn read(&mut self, word: &str) -> bool {
-        let size = word.strip_prefix("size=").map(str::parse);
-        match size {
-            Some(Ok(size)) => self.normalized_size = size,
-            _ => return false,
+        match word.split_once('=') {
+            Some(("size", size)) => {
+                let size = size.parse().map(|size| self.normalized_size = size);
+                size.is_ok()
+            }
+            Some(("rounding", rounding)) => {
+                let rounding = rounding.parse().map(|rounding| self.rounding = rounding);
+                rounding.is_ok()
+            }
+            _ => false,
         }
-        true
     }
 
     fn words(&self, shape: Shape) -> Vec<String> {
         let size = self.normalized_size;
         let told = size != row_of(shape);
-        told.then(|| format!("size={size}")).into_iter().collect()
+        let size = told.then(|| format!("size={size}"));
+        let rounds = self.rounding != Rounding::default();
+        let rounding = rounds.then(|| format!("rounding={}", self.rounding));
+        size.into_iter().chain(rounding).collect()
     }
 }

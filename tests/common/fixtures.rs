@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 
+use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
@@ -68,18 +69,21 @@ impl Fixtures {
             .collect()
     }
 
-    /// The values of a tensor in f32 or f64; `None` if there is no such tensor.
+    /// The values of a tensor of floating point numbers; `None` if there is no such tensor.
     pub fn values(&self, name: &str) -> Option<Vec<f64>> {
         let tensor = self.tensors.tensor(name).ok()?;
-        if tensor.dtype() == Dtype::F64 {
-            let words = self.words(name).into_iter();
-            return Some(words.map(f64::from_le_bytes).collect());
-        }
-        assert_eq!(tensor.dtype(), Dtype::F32, "{name}");
         self.used.borrow_mut().insert(name.to_owned());
-        let words = tensor.data().chunks(4);
-        let value = |word: &[u8]| f32::from_le_bytes(word.try_into().expect("4 bytes"));
-        Some(words.map(|word| value(word).into()).collect())
+        let value = |word: &[u8]| -> f64 {
+            match (tensor.dtype(), word) {
+                (Dtype::F64, _) => f64::from_le_bytes(word.try_into().expect("8 bytes")),
+                (Dtype::F32, _) => f32::from_le_bytes(word.try_into().expect("4 bytes")).into(),
+                (Dtype::F16, &[low, high]) => f16::from_le_bytes([low, high]).into(),
+                (Dtype::BF16, &[low, high]) => bf16::from_le_bytes([low, high]).into(),
+                (dtype, _) => panic!("{name} is of {dtype:?}"),
+            }
+        };
+        let words = tensor.data().chunks(tensor.dtype().bitsize() / 8);
+        Some(words.map(value).collect())
     }
 
     /// The extents of a tensor.

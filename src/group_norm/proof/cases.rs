@@ -1,5 +1,6 @@
 //! The oracle, and what is tried.
 
+use crate::dtype::Problem;
 use crate::group_norm::config::GroupNormConfig;
 use crate::group_norm::sample::Line;
 use crate::norm::proof::cover::covering;
@@ -39,12 +40,19 @@ const NAMED: [&str; 2] = [
 impl Oracle for GroupNormConfig {
     fn forward_of(
         &self,
-        shape: Shape,
+        problem: Problem,
         x: &[f64],
         weight: Option<&[f64]>,
         bias: Option<&[f64]>,
     ) -> Forward {
-        let forward = oracle::forward(shape, self.num_groups, x, weight, bias, self.eps.into());
+        let forward = oracle::forward(
+            problem.shape,
+            self.num_groups,
+            x,
+            weight,
+            bias,
+            self.eps.into(),
+        );
         Forward {
             y: forward.y,
             mean: forward.mean,
@@ -54,12 +62,19 @@ impl Oracle for GroupNormConfig {
 
     fn gradients_of(
         &self,
-        shape: Shape,
+        problem: Problem,
         x: &[f64],
         dy: &[f64],
         weight: Option<&[f64]>,
     ) -> Gradients {
-        let gradients = oracle::backward(shape, self.num_groups, x, dy, weight, self.eps.into());
+        let gradients = oracle::backward(
+            problem.shape,
+            self.num_groups,
+            x,
+            dy,
+            weight,
+            self.eps.into(),
+        );
         Gradients {
             dx: gradients.dx,
             dweight: gradients.dweight,

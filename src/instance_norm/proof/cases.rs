@@ -1,5 +1,6 @@
 //! The oracle, and what is tried.
 
+use crate::dtype::Problem;
 use crate::instance_norm::config::InstanceNormConfig;
 use crate::instance_norm::sample::Line;
 use crate::norm::proof::cover::covering;
@@ -21,12 +22,12 @@ const MORE: [&str; 6] = [
 impl Oracle for InstanceNormConfig {
     fn forward_of(
         &self,
-        shape: Shape,
+        problem: Problem,
         x: &[f64],
         weight: Option<&[f64]>,
         bias: Option<&[f64]>,
     ) -> Forward {
-        let forward = oracle::forward(shape, x, weight, bias, self.eps.into());
+        let forward = oracle::forward(problem.shape, x, weight, bias, self.eps.into());
         Forward {
             y: forward.y,
             mean: forward.mean,
@@ -36,12 +37,12 @@ impl Oracle for InstanceNormConfig {
 
     fn gradients_of(
         &self,
-        shape: Shape,
+        problem: Problem,
         x: &[f64],
         dy: &[f64],
         weight: Option<&[f64]>,
     ) -> Gradients {
-        let gradients = oracle::backward(shape, x, dy, weight, self.eps.into());
+        let gradients = oracle::backward(problem.shape, x, dy, weight, self.eps.into());
         Gradients {
             dx: gradients.dx,
             dweight: gradients.dweight,

@@ -1,5 +1,6 @@
 //! The oracle, and what is tried.
 
+use crate::dtype::Problem;
 use crate::layer_norm::config::LayerNormConfig;
 use crate::layer_norm::sample::Line;
 use crate::norm::proof::cover::covering;
@@ -55,7 +56,7 @@ const NAMED: [&str; 14] = [
 impl Oracle for LayerNormConfig {
     fn forward_of(
         &self,
-        _: Shape,
+        _: Problem,
         x: &[f64],
         weight: Option<&[f64]>,
         bias: Option<&[f64]>,
@@ -68,7 +69,7 @@ impl Oracle for LayerNormConfig {
         }
     }
 
-    fn gradients_of(&self, _: Shape, x: &[f64], dy: &[f64], weight: Option<&[f64]>) -> Gradients {
+    fn gradients_of(&self, _: Problem, x: &[f64], dy: &[f64], weight: Option<&[f64]>) -> Gradients {
         let gradients = oracle::backward(self.normalized_size, x, dy, weight, self.eps.into());
         Gradients {
             dx: gradients.dx,

@@ -7,8 +7,8 @@ use crate::norm::proof::mutants::{Mutant, every_mutant_is_caught, mutants};
 const MUTANTS: &[Mutant] = mutants! {
     "backward_rows": "unit < end_unit; unit++" => "unit < end_unit; unit += 2u", "every second row is left out", "layer n1040c68 nc f32 backward resident 16x8 gpu";
     "backward_rows": "first_unit + params.geometry.share, units" => "first_unit + 1u, units", "a workgroup takes one row", "layer n1040c68 nc f32 backward resident 16x8 gpu";
-    "backward_rows": "gradients[i] = combine(gradients[i], Partial(gradient, x_hat * gradient));" => "gradients[i] = Partial(gradient, x_hat * gradient);", "the last row's gradients for all", "layer n1040c68 nc f32 backward resident 16x8 gpu";
-    "backward_rows": "Partial(gradient, x_hat * gradient)" => "Partial(weighted(gradient, c), x_hat * gradient)", "dbias with the weight", "layer n3c768 nc f32 backward resident 256x4 gpu";
+    "backward_rows": "gradients[i] = combine(gradients[i], Partial(gradient, before_weight(x_hat) * gradient));" => "gradients[i] = Partial(gradient, before_weight(x_hat) * gradient);", "the last row's gradients for all", "layer n1040c68 nc f32 backward resident 16x8 gpu";
+    "backward_rows": "Partial(gradient, before_weight(x_hat) * gradient)" => "Partial(weighted(gradient, c), before_weight(x_hat) * gradient)", "dbias with the weight", "layer n3c768 nc f32 backward resident 256x4 gpu";
     "backward_rows": "let g = weighted(gradient, c);" => "let g = gradient;", "means without the weight", "layer n3c768 nc f32 backward resident 256x4 gpu";
     "backward_rows": "work * WIDTH + columns.column" => "work", "rows side by side overwrite each other's sums", "layer n1040c68 nc f32 backward resident 16x8 gpu";
     "backward_rows": "columns.item + i * params.geometry.team_rows" => "columns.item + i", "columns of other lanes", "layer n1040c68 nc f32 backward resident 16x8 gpu";

@@ -53,6 +53,12 @@ pub trait Case: Copy + Display + Send + Sync {
     /// How far rounding errors of f64 are amplified.
     fn amplification(&self) -> f64;
 
+    /// The values of a field that f32 cannot tell, because an error of its last digits moves them by a whole unit of the
+    /// storage type. They are not compared.
+    fn untold(&self, _: Field) -> Vec<usize> {
+        Vec::new()
+    }
+
     /// Compares a field of a memory.
     fn compare(
         &self,
@@ -61,8 +67,11 @@ pub trait Case: Copy + Display + Send + Sync {
         expected: &[f64],
         bound: Bound,
     ) -> Result<(), String> {
-        let actual = inputs::whole_means(field, actual.values(field));
+        let mut actual = inputs::whole_means(field, actual.values(field));
         let expected = inputs::whole_means(field, expected);
+        for index in self.untold(field) {
+            actual[index] = expected[index];
+        }
         within(field.name(), &actual, &expected, bound)
             .map(drop)
             .map_err(|mismatch| format!("{self}: {mismatch}"))

@@ -57,8 +57,11 @@ impl<S: Settings> Run<'_, S> {
                 let gradient =
                     self.epilogue_backward(element, component, &c.forward) * c.weight[component];
                 total.g[component] += gradient;
-                total.x_hat_g[component] +=
-                    self.standardize(&place, component, &c.statistics) * gradient;
+                let mut x_hat = self.standardize(&place, component, &c.statistics);
+                if self.is("STATISTICS_VARY") {
+                    x_hat = self.before_weight(x_hat);
+                }
+                total.x_hat_g[component] += x_hat * gradient;
             }
         }
         total
@@ -101,6 +104,7 @@ impl<S: Settings> Run<'_, S> {
                 mean: [0.0; 4],
                 scale: [0.0; 4],
                 bias: [0.0; 4],
+                weight: [1.0; 4],
             };
             for place in self.owned(range, j) {
                 for (element, c) in self.elements(&place) {
@@ -131,6 +135,7 @@ impl<S: Settings> Run<'_, S> {
             for (element, component) in self.elements(&place) {
                 let gradient = self.epilogue_backward(element, component, &c.forward);
                 let x_hat = self.standardize(&place, component, &c.statistics);
+                let x_hat = self.before_weight(x_hat);
                 let at = 2 * (first + place.varying_index[component] % own);
                 for (at, term) in [(at, gradient), (at + 1, x_hat * gradient)] {
                     let before = self.memory.get(SCRATCH, at);

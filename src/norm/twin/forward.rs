@@ -15,15 +15,19 @@ impl<S: Settings> Run<'_, S> {
         match self.choice("x") {
             "x_alone" => self.memory.get(X, element),
             "x_added" => {
-                let sum = self.memory.get(X, element) + self.memory.get(RESIDUAL, element);
-                match self.choice("element") {
-                    "element_f16" => f16::from_f32(sum as f32).into(),
-                    "element_bf16" => bf16::from_f32(sum as f32).into(),
-                    _ => f64::from(sum as f32),
-                }
+                self.stored(self.memory.get(X, element) + self.memory.get(RESIDUAL, element))
             }
             "x_added_before" => self.memory.get(ADDED, element),
             other => panic!("no input: {other}"),
+        }
+    }
+
+    // element_*.wgsl
+    fn stored(&self, value: f64) -> f64 {
+        match self.choice("element") {
+            "element_f16" => f16::from_f32(value as f32).into(),
+            "element_bf16" => bf16::from_f32(value as f32).into(),
+            _ => f64::from(value as f32),
         }
     }
 
@@ -179,15 +183,28 @@ impl<S: Settings> Run<'_, S> {
     // coefficients.wgsl
     pub fn coefficients(&self, parameters: [usize; 4], statistics: Statistics) -> Coefficients {
         let weights = self.weights(parameters);
+        let (scaled, after) = match self.is("ROUND_BEFORE_WEIGHT") {
+            true => ([1.0; 4], weights),
+            false => (weights, [1.0; 4]),
+        };
         Coefficients {
             mean: statistics.mean,
-            scale: std::array::from_fn(|c| statistics.inv_std[c] * weights[c]),
+            scale: std::array::from_fn(|c| statistics.inv_std[c] * scaled[c]),
             bias: self.biases(parameters),
+            weight: after,
+        }
+    }
+
+    pub fn before_weight(&self, x_hat: f64) -> f64 {
+        match self.is("ROUND_BEFORE_WEIGHT") {
+            true => self.stored(x_hat),
+            false => x_hat,
         }
     }
 
     pub fn normalized(&self, element: usize, c: usize, forward: &Coefficients) -> f64 {
-        (self.x(element) - forward.mean[c]) * forward.scale[c] + forward.bias[c]
+        let scaled = (self.x(element) - forward.mean[c]) * forward.scale[c];
+        self.before_weight(scaled) * forward.weight[c] + forward.bias[c]
     }
 
     // normalize.wgsl

@@ -36,6 +36,7 @@ pub struct Coefficients {
     mean: [f64; 4],
     scale: [f64; 4],
     bias: [f64; 4],
+    weight: [f64; 4],
 }
 
 /// `Means` of `backward_coefficients.wgsl`.

@@ -1,11 +1,13 @@
 //! The oracle, and what is tried.
 
+use crate::dtype::{Dtype, Problem};
 use crate::norm::proof::cover::covering;
+use crate::norm::proof::inputs::stored;
 use crate::norm::proof::sample::{self, Forward, Gradients, Oracle, SampleCase};
 use crate::norm::proof::shapes::shapes;
 use crate::norm::sample::Sealed;
 use crate::reference::rms_norm as oracle;
-use crate::rms_norm::config::RmsNormConfig;
+use crate::rms_norm::config::{RmsNormConfig, Rounding};
 use crate::rms_norm::sample::Line;
 use crate::shape::Shape;
 
@@ -15,24 +17,45 @@ const EXTENTS: [&str; 12] = [
     "n17c20", "n70c16", "n6c256",
 ];
 
-/// Rows in registers without the sums of their columns.
-const NAMED: [&str; 4] = [
+/// Rows in registers without the sums of their columns, and values that are rounded before the weight in every kernel.
+const NAMED: [&str; 9] = [
     "rms n33c128 nc f32 backward skip resident 64x32 gpu",
     "rms n40c64 nc f16 backward skip unit-offset resident 64x32 gpu",
     "rms n3c768 nc bf16 relu backward skip in-place resident 256x4 gpu",
     "rms n70c16 nc f32 backward skip prenorm resident 256x4 gpu",
+    "rms n40c64 nc bf16 forward rounding=before-weight resident 64x32 gpu",
+    "rms n9c31 nc f16 silu forward rounding=before-weight split 64x32 gpu",
+    "rms n40c64 nc f16 backward rounding=before-weight resident 64x32 gpu",
+    "rms n40c64 nc bf16 silu backward rounding=before-weight reread 8x8x2",
+    "rms n4c64l5 nlc bf16 backward rounding=before-weight per-sample gpu",
 ];
 
+impl RmsNormConfig {
+    /// What rounds normalized values before the weight.
+    fn rounded(&self, problem: Problem) -> impl Fn(f64) -> f64 {
+        let rounds = self.rounds_to(problem.dtype);
+        move |x_hat| match rounds {
+            true => stored(problem.dtype, x_hat),
+            false => x_hat,
+        }
+    }
+}
+
 impl Oracle for RmsNormConfig {
+    fn rounds_to(&self, dtype: Dtype) -> bool {
+        self.rounding == Rounding::BeforeWeight && dtype != Dtype::F32
+    }
+
     fn forward_of(
         &self,
-        _: Shape,
+        problem: Problem,
         x: &[f64],
         weight: Option<&[f64]>,
         _: Option<&[f64]>,
     ) -> Forward {
         let size = self.normalized_size;
-        let forward = oracle::forward(size, x, weight, self.eps.into());
+        let rounded = self.rounded(problem);
+        let forward = oracle::forward_rounded(size, x, weight, self.eps.into(), rounded);
         Forward {
             y: forward.y,
             mean: vec![0.0; forward.inv_rms.len()],
@@ -40,9 +63,16 @@ impl Oracle for RmsNormConfig {
         }
     }
 
-    fn gradients_of(&self, _: Shape, x: &[f64], dy: &[f64], weight: Option<&[f64]>) -> Gradients {
+    fn gradients_of(
+        &self,
+        problem: Problem,
+        x: &[f64],
+        dy: &[f64],
+        weight: Option<&[f64]>,
+    ) -> Gradients {
         let size = self.normalized_size;
-        let gradients = oracle::backward(size, x, dy, weight, self.eps.into());
+        let rounded = self.rounded(problem);
+        let gradients = oracle::backward_rounded(size, x, dy, weight, self.eps.into(), rounded);
         Gradients {
             dx: gradients.dx,
             dweight: gradients.dweight,
@@ -57,7 +87,7 @@ pub fn cases(one_in: u64) -> Vec<SampleCase<RmsNormConfig>> {
         let config = RmsNormConfig::of_shape(shape);
         [
             config,
-            config.unit_offset(true),
+            config.unit_offset(true).rounding(Rounding::BeforeWeight),
             config.weight(false).eps(1e-3),
             config.per_sample(true),
         ]

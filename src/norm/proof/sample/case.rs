@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
+use crate::dtype::{Dtype, Problem};
 use crate::error::PlanError;
 use crate::gpu::Caps;
 use crate::gpu::program::{Field, Program};
@@ -12,7 +13,7 @@ use crate::norm::field::{
 };
 use crate::norm::options::{Destination, ParameterGradients};
 use crate::norm::proof::Case;
-use crate::norm::proof::inputs::{Fill, Inputs, Storage, f32_bound, round};
+use crate::norm::proof::inputs::{Fill, Inputs, Storage, f32_bound, round, stored};
 use crate::norm::sample::{Line, Params, Pass, SampleNorm};
 use crate::norm::twin::MoveRunning;
 use crate::norm::twin::memory::Memory;
@@ -23,10 +24,15 @@ use crate::word::WordError;
 
 /// What a norm brings to its proof: its oracle.
 pub trait Oracle: SampleNorm {
+    /// Whether normalized values are rounded to this storage type before the weight multiplies them.
+    fn rounds_to(&self, _: Dtype) -> bool {
+        false
+    }
+
     /// The output without an epilogue, and the statistics.
     fn forward_of(
         &self,
-        shape: Shape,
+        problem: Problem,
         x: &[f64],
         weight: Option<&[f64]>,
         bias: Option<&[f64]>,
@@ -35,7 +41,7 @@ pub trait Oracle: SampleNorm {
     /// The gradients, given that of the output without an epilogue.
     fn gradients_of(
         &self,
-        shape: Shape,
+        problem: Problem,
         x: &[f64],
         dy: &[f64],
         weight: Option<&[f64]>,
@@ -125,6 +131,10 @@ impl<C: Oracle> SampleCase<C> {
         (0..samples).map(part).collect()
     }
 
+    fn problem(&self, part: &Part) -> Problem {
+        Problem::new(part.shape, self.line.common.problem.dtype)
+    }
+
     /// What the normalized values are multiplied by.
     fn factors(&self) -> Option<Vec<f64>> {
         let offset = f64::from(u8::from(self.line.config.members().unit_offset));
@@ -151,7 +161,7 @@ impl<C: Oracle> SampleCase<C> {
             let [factors, bias] =
                 [&factors, &bias].map(|row| row.as_ref().map(|row| &row[part.parameters.clone()]));
             let config = &self.line.config;
-            config.forward_of(part.shape, &x[part.values], factors, bias)
+            config.forward_of(self.problem(&part), &x[part.values], factors, bias)
         };
         let parts: Vec<Forward> = self.parts().into_iter().map(of).collect();
         let all = |row: fn(&Forward) -> &Vec<f64>| parts.iter().flat_map(row).copied().collect();
@@ -166,9 +176,10 @@ impl<C: Oracle> SampleCase<C> {
     fn gradients(&self, dy: &[f64]) -> Gradients {
         let (factors, x) = (self.factors(), self.inputs().x());
         let of = |part: Part| {
+            let problem = self.problem(&part);
             let factors = factors.as_ref().map(|row| &row[part.parameters]);
             let (x, dy) = (&x[part.values.clone()], &dy[part.values]);
-            self.line.config.gradients_of(part.shape, x, dy, factors)
+            self.line.config.gradients_of(problem, x, dy, factors)
         };
         let parts: Vec<Gradients> = self.parts().into_iter().map(of).collect();
         let all = |row: fn(&Gradients) -> &Vec<f64>| parts.iter().flat_map(row).copied().collect();
@@ -191,8 +202,32 @@ impl<C: Oracle> SampleCase<C> {
         y
     }
 
+    /// The normalized values that are too near the middle between two of the storage type for f32 to tell which way they
+    /// are rounded.
+    fn undecided(&self) -> Vec<usize> {
+        let (config, problem) = (&self.line.config, self.line.common.problem);
+        if !config.rounds_to(problem.dtype) {
+            return Vec::new();
+        }
+        let exact = Problem::new(problem.shape, Dtype::F32);
+        let x_hat = config.forward_of(exact, &self.normalized(), None, None).y;
+        let near = 16.0 * f64::from(f32::EPSILON);
+        let rounded = |x_hat: f64| stored(problem.dtype, x_hat);
+        let undecided = |x_hat: f64| rounded(x_hat * (1.0 - near)) != rounded(x_hat * (1.0 + near));
+        (0..x_hat.len()).filter(|&i| undecided(x_hat[i])).collect()
+    }
+
+    /// The gradient of the output. Those of undecided values are zero.
+    fn dy(&self) -> Vec<f64> {
+        let mut dy = self.inputs().dy(&self.before_relu());
+        self.undecided().into_iter().for_each(|i| dy[i] = 0.0);
+        dy
+    }
+
     fn incoming(&self) -> Vec<f64> {
-        self.inputs().incoming(&self.before_relu())
+        let mut incoming = self.inputs().incoming(&self.before_relu());
+        self.undecided().into_iter().for_each(|i| incoming[i] = 0.0);
+        incoming
     }
 
     fn largest_inv_std(&self) -> f64 {
@@ -245,7 +280,7 @@ impl<C: Oracle> Case for SampleCase<C> {
         for need in &program.needs {
             let values = match need.field {
                 X => inputs.x(),
-                DY => inputs.dy(&self.before_relu()),
+                DY => self.dy(),
                 RESIDUAL => inputs.residual(),
                 DADDED => inputs.dadded(),
                 OUTPUT => {
@@ -310,6 +345,13 @@ impl<C: Oracle> Case for SampleCase<C> {
             expected.push((DRESIDUAL, g));
         }
         expected
+    }
+
+    fn untold(&self, field: Field) -> Vec<usize> {
+        match field {
+            Y => self.undecided(),
+            _ => Vec::new(),
+        }
     }
 
     fn bound(&self, field: Field) -> Bound {
