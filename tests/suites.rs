@@ -1,5 +1,5 @@
-//! The suites of others: ONNX's node tests, and the samples with which torch tests its own norms. Their files are in
-//! `tests/fixtures`.
+//! The suites of others: ONNX's node tests, the samples with which torch tests its own norms, and the cases of WebNN's
+//! conformance tests. Their files are in `tests/fixtures`.
 //!
 //! Every case runs against the oracles in f64, and against the layer on the device where there is one. The numbers of
 //! cases are exact: a case that is not run any more turns a test red.
@@ -9,17 +9,18 @@ mod device;
 mod onnx;
 mod oracle;
 mod torch;
+mod webnn;
 
 use std::collections::BTreeMap;
 
-use wgpu_norm::Error;
+use wgpu_norm::{Error, PlanError};
 
 use crate::common::gpu;
-use case::{Case, Norm, check, f32_bound};
+use case::{Case, Norm, check};
 
 /// All cases, in the files' order.
 fn cases() -> Vec<Case> {
-    [onnx::cases(), torch::cases()].concat()
+    [onnx::cases(), torch::cases(), webnn::cases()].concat()
 }
 
 /// The cases of each suite and norm: those that run, and all.
@@ -39,6 +40,9 @@ const COUNTS: &[(&str, &str, usize, usize)] = &[
     ("OpInfo", "InstanceNorm", 9, 9),
     ("OpInfo", "LayerNorm", 5, 6),
     ("OpInfo", "RMSNorm", 5, 6),
+    ("WebNN", "BatchNorm", 24, 24),
+    ("WebNN", "InstanceNorm", 25, 35),
+    ("WebNN", "LayerNorm", 19, 23),
 ];
 
 /// The cases that the library cannot express, under the reason.
@@ -55,6 +59,22 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "a weight or bias along axes that are not innermost",
+        &[
+            "layerNormalization float32 4D tensor options.scale and options.axes=[0, 2]",
+            "layerNormalization float32 4D tensor all options",
+            "layerNormalization float16 4D tensor options.scale and options.axes=[0, 2]",
+            "layerNormalization float16 4D tensor all options",
+        ],
+    ),
+    (
+        "another operator follows",
+        &[
+            "instanceNormalization float32 NHWC runtime affine then conv2d",
+            "instanceNormalization float16 NHWC runtime affine then conv2d",
+        ],
+    ),
+    (
         "eps is not positive",
         &[
             "group_norm_4",
@@ -63,6 +83,14 @@ const LEFT_OUT: &[(&str, &[&str])] = &[
             "group_norm_7",
             "layer_norm_1",
             "rms_norm_1",
+            "instanceNormalization float32 nchw zero epsilon no affine",
+            "instanceNormalization float32 nchw zero epsilon constant affine",
+            "instanceNormalization float32 nhwc zero epsilon no affine",
+            "instanceNormalization float32 nhwc zero epsilon constant affine",
+            "instanceNormalization float16 nchw zero epsilon no affine",
+            "instanceNormalization float16 nchw zero epsilon constant affine",
+            "instanceNormalization float16 nhwc zero epsilon no affine",
+            "instanceNormalization float16 nhwc zero epsilon constant affine",
         ],
     ),
     ("momentum is no share", &["batch_norm_5"]),
@@ -112,16 +140,17 @@ fn the_oracles_agree_with_every_suite() {
     let tested = run(Norm::NAMES, |case| {
         check(case, &oracle::compute(case), |_| case.bound);
     });
-    assert_eq!(tested, 180);
+    assert_eq!(tested, 248);
 }
 
 #[test]
 fn the_layers_agree_with_every_suite() {
     let gpu = gpu();
     let tested = run(Norm::NAMES, |case| {
-        check(case, &device::compute(&gpu, case), f32_bound);
+        let computed = device::compute(&gpu, case).unwrap();
+        check(case, &computed, |expected| case.device_bound(expected));
     });
-    assert_eq!(tested, 180);
+    assert_eq!(tested, 248);
 }
 
 /// The calls that torch refuses, by norm.
@@ -174,17 +203,21 @@ fn what_torch_refuses_is_refused() {
     assert_eq!(counts, ERRORS);
 }
 
-/// Of the cases that are left out, those of BatchNorm can be asked for.
+/// Of the cases that are left out, those of BatchNorm can be asked for, and an eps that is not positive.
 #[test]
 fn cases_that_are_left_out_are_refused() {
     let gpu = gpu();
-    let mut asked = 0;
-    for case in cases() {
-        if case.norm.name() == "BatchNorm" && case.obstacle().is_some() {
-            let built = device::batch_norm_config(&case).build(&gpu);
-            assert!(matches!(built, Err(Error::Plan(_))), "{}", case.name);
+    let (mut asked, mut without_eps) = (0, 0);
+    for case in cases().iter().filter(|case| case.obstacle().is_some()) {
+        let by_eps = case.obstacle() == Some("eps is not positive");
+        if by_eps || case.norm.name() == "BatchNorm" {
+            let refused = device::compute(&gpu, case);
+            assert!(matches!(refused, Err(Error::Plan(_))), "{}", case.name);
+            let eps = matches!(refused, Err(Error::Plan(PlanError::Eps { .. })));
+            assert_eq!(eps, by_eps, "{}", case.name);
             asked += 1;
+            without_eps += usize::from(eps);
         }
     }
-    assert_eq!(asked, 3);
+    assert_eq!((asked, without_eps), (17, 14));
 }

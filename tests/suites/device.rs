@@ -2,44 +2,53 @@
 
 use wgpu_norm::group_norm::{ForwardBuffers, ForwardPlan, Gradients, Layer};
 use wgpu_norm::{
-    BatchNormConfig, Error, Gpu, GroupNormConfig, InstanceNormConfig, LayerNormConfig, Layout,
-    RmsNormConfig, SampleNorm, Shape, Tensor,
+    BatchNorm, BatchNormConfig, Error, Gpu, GroupNormConfig, InstanceNormConfig, LayerNormConfig,
+    Layout, Problem, RmsNormConfig, SampleNorm, Shape, Tensor,
 };
 
 use super::case::{Case, Norm, Values};
 use super::torch::ErrorInput;
 use crate::common::{blank, download, noise, wide};
 
-pub fn compute(gpu: &Gpu, case: &Case) -> Values {
+/// The results of a case; an error if its layer cannot be made.
+pub fn compute(gpu: &Gpu, case: &Case) -> Result<Values, Error> {
     let (channels, eps) = (case.shape.channels(), case.eps as f32);
     let (weight, bias) = (case.weight.is_some(), case.bias.is_some());
-    match case.norm {
-        Norm::Batch { training, .. } => batch(gpu, case, training),
+    Ok(match case.norm {
+        Norm::Batch { training, .. } => {
+            let norm = batch_norm_config(case).build(gpu)?;
+            batch(gpu, case, training, norm)
+        }
         Norm::Instance => {
             let config = InstanceNormConfig::new(channels).eps(eps);
             let config = config.weight(weight).bias(bias);
-            sample(gpu, case, &config, config.build(gpu).unwrap())
+            sample(gpu, case, &config, config.build(gpu)?)
         }
         Norm::Group { groups } => {
             let config = GroupNormConfig::new(groups, channels).eps(eps);
             let config = config.weight(weight).bias(bias);
-            sample(gpu, case, &config, config.build(gpu).unwrap())
+            sample(gpu, case, &config, config.build(gpu)?)
         }
         Norm::Layer => {
             let config = LayerNormConfig::new(channels).eps(eps);
             let config = config.weight(weight).bias(bias);
-            sample(gpu, case, &config, config.build(gpu).unwrap())
+            sample(gpu, case, &config, config.build(gpu)?)
         }
         Norm::Rms => {
             let config = RmsNormConfig::new(channels).eps(eps).weight(weight);
-            sample(gpu, case, &config, config.build(gpu).unwrap())
+            sample(gpu, case, &config, config.build(gpu)?)
         }
-    }
+    })
+}
+
+fn tensor(gpu: &Gpu, case: &Case, values: &[f64]) -> Tensor {
+    let problem = Problem::new(case.shape, case.dtype);
+    gpu.tensor(problem, &narrow(values)).unwrap()
 }
 
 fn dy(gpu: &Gpu, case: &Case) -> Option<Tensor> {
     let dy = case.dy.as_deref()?;
-    Some(gpu.tensor(case.shape, &narrow(dy)).unwrap())
+    Some(tensor(gpu, case, dy))
 }
 
 fn insert(values: &mut Values, gradients: &Gradients) {
@@ -49,12 +58,12 @@ fn insert(values: &mut Values, gradients: &Gradients) {
     values.extend(bias.map(|row| ("dbias", wide(&row))));
 }
 
-/// Inputs of suites are f32 values.
+/// Inputs of suites are f32 values, or f16.
 fn narrow(values: &[f64]) -> Vec<f32> {
     values.iter().map(|v| *v as f32).collect()
 }
 
-pub fn batch_norm_config(case: &Case) -> BatchNormConfig {
+fn batch_norm_config(case: &Case) -> BatchNormConfig {
     let config = BatchNormConfig::new(case.shape.channels())
         .eps(case.eps as f32)
         .weight(case.weight.is_some())
@@ -69,8 +78,7 @@ pub fn batch_norm_config(case: &Case) -> BatchNormConfig {
     }
 }
 
-fn batch(gpu: &Gpu, case: &Case, training: bool) -> Values {
-    let mut norm = batch_norm_config(case).build(gpu).unwrap();
+fn batch(gpu: &Gpu, case: &Case, training: bool, mut norm: BatchNorm) -> Values {
     let mut state = norm.state().unwrap();
     state.weight = case.weight().map(narrow);
     state.bias = case.bias().map(narrow);
@@ -79,7 +87,7 @@ fn batch(gpu: &Gpu, case: &Case, training: bool) -> Values {
         state.running_var = Some(narrow(&running.var));
     }
     norm.load_state(&state).unwrap();
-    let x = gpu.tensor(case.shape, &narrow(&case.x)).unwrap();
+    let x = tensor(gpu, case, &case.x);
     let (y, saved) = if training {
         norm.train(&x).unwrap()
     } else {
@@ -106,7 +114,7 @@ fn sample<C: SampleNorm>(gpu: &Gpu, case: &Case, config: &C, mut norm: Layer<C>)
     if let Some(bias) = case.bias() {
         norm.set_bias(&narrow(bias)).unwrap();
     }
-    let x = gpu.tensor(case.shape, &narrow(&case.x)).unwrap();
+    let x = tensor(gpu, case, &case.x);
     let (y, saved) = norm.train(&x).unwrap();
     let mut values = Values::from([("y", wide(&y.read().unwrap()))]);
     if let Some(dy) = dy(gpu, case) {

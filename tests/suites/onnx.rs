@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use wgpu_norm::reference::batch_norm::Running;
 use wgpu_norm::reference::compare::Bound;
-use wgpu_norm::{Layout, Shape};
+use wgpu_norm::{Dtype, Layout, Shape};
 
 use super::case::{Case, Norm, Values};
 use crate::common::fixtures::Fixtures;
@@ -90,6 +90,7 @@ fn case(fixtures: &Fixtures, test: Test) -> Case {
         suite: "ONNX",
         norm,
         shape,
+        dtype: Dtype::F32,
         eps: test.epsilon,
         weight: values("scale").map(broadcast),
         bias: values("B").map(broadcast),
@@ -98,6 +99,7 @@ fn case(fixtures: &Fixtures, test: Test) -> Case {
         dy: None,
         expected,
         bound: Bound::new(1e-5, 1e-5),
+        inexpressible: None,
         name: test.name,
     }
 }

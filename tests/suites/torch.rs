@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use wgpu_norm::reference::batch_norm::Running;
 use wgpu_norm::reference::compare::Bound;
-use wgpu_norm::{Layout, Shape};
+use wgpu_norm::{Dtype, Layout, Shape};
 
 use super::case::{Case, Norm};
 use crate::common::fixtures::{Fixtures, draw};
@@ -141,6 +141,7 @@ fn case(fixtures: &Fixtures, sample: Sample) -> Case {
         },
         norm,
         shape,
+        dtype: Dtype::F32,
         eps: options.eps,
         weight: drawn("weight", channels),
         bias: drawn("bias", channels),
@@ -149,6 +150,7 @@ fn case(fixtures: &Fixtures, sample: Sample) -> Case {
         dy: drawn("dy", count),
         expected: expected.collect(),
         bound: Bound::new(1e-10, 1e-10),
+        inexpressible: None,
         name: sample.name,
     }
 }
