@@ -217,7 +217,9 @@ pub use error::StateError;
 pub use error::{
     BindError, Error, FoldError, GpuError, PlanError, SyncError, TensorError, TuneError,
 };
-pub use gpu::{Access, Caps, Form, Gpu, GpuOptions, Kernels, Launch, LaunchBinding, Tensor};
+pub use gpu::{
+    Access, Caps, F16Conversion, Form, Gpu, GpuOptions, Kernels, Launch, LaunchBinding, Tensor,
+};
 pub use group_norm::{GroupNorm, GroupNormConfig};
 /// The crate of [`f16`](half::f16) and [`bf16`](half::bf16), in the version that [`Element`] is implemented for.
 pub use half;

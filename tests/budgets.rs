@@ -14,7 +14,7 @@ const FAMILIES: [&str; 4] = ["polaris10", "vega10", "navi21", "gfx1100"];
 
 /// Every kernel, by lines that force it, in the storage types and layouts that have code of their own. The largest units that
 /// the resident strategy takes are among them.
-const LINES: [&str; 31] = [
+const LINES: [&str; 38] = [
     "n32c64h56w56 nchw f32 train split",
     "n32c64h56w56 nhwc f16 train split",
     "n32c512h7w7 nchw bf16 train split",
@@ -33,6 +33,13 @@ const LINES: [&str; 31] = [
     "n32c256h14w14 nchw f32 silu backward resident",
     "n32c256h14w14 nchw f32 frozen-backward",
     "n32c256h14w14 nhwc bf16 add-relu frozen-backward",
+    "n32c64h56w56 nchw f32 eval",
+    "n32c64h56w56 nchw f16 eval f16=packing",
+    "n32c64h56w56 nchw f16 eval f16=native",
+    "n32c64h56w56 nchw f16 train split f16=packing",
+    "n32c64h56w56 nchw f16 train split f16=native",
+    "n32c64h56w56 nchw f16 backward split f16=packing",
+    "n32c64h56w56 nchw f16 backward split f16=native",
     "n32c64h56w56 nchw f32 stats",
     "n32c64h56w56 nchw f32 combine=4",
     "n32c64h56w56 nchw f32 finalize=4",
@@ -102,6 +109,33 @@ fn works() -> Vec<Work> {
 }
 
 const SPOILED: &str = "spoiled";
+
+/// The most arithmetic that kernels over f16 may have, over that of the same kernel over f32, where the device converts. GCN 5
+/// converts in instructions of their own, RDNA within multiplications.
+fn most_f16_over_f32(family: &str) -> f64 {
+    if family == "vega10" { 1.4 } else { 1.3 }
+}
+
+/// The kernels over f16 in `rows` that convert by the device, with their arithmetic over that of the same kernel over f32.
+fn f16_over_f32(rows: &[Row]) -> Vec<(&Row, f64)> {
+    let ratio = |row: &'_ Row| {
+        let line = row.problem.replace("f16 ", "f32 ");
+        let line = line
+            .split(" f16=")
+            .next()
+            .filter(|line| *line != row.problem)?
+            .to_owned();
+        let same = |other: &&Row| {
+            (&other.family, &other.kernel, &other.problem) == (&row.family, &row.kernel, &line)
+        };
+        let other = rows.iter().find(same)?;
+        Some(row.inverse_throughput / other.inverse_throughput)
+    };
+    let converts = rows.iter().filter(|row| row.problem.contains(" f16="));
+    converts
+        .filter_map(|row| Some((row, ratio(row)?)))
+        .collect()
+}
 
 /// What is over its budget.
 fn excess(row: &Row) -> Vec<String> {
@@ -176,6 +210,14 @@ fn kernels_keep_their_budgets_on_four_families() {
         assert_eq!(kernels.len(), 12, "{kernels:?}");
         all.extend(rows);
     }
+    // Three families have f16, and all can pack.
+    let ratios = f16_over_f32(&all);
+    assert_eq!(ratios.len(), 5 * (3 + 4), "{ratios:#?}");
+    let over = ratios
+        .into_iter()
+        .filter(|(row, ratio)| *ratio > most_f16_over_f32(&row.family));
+    let over: Vec<_> = over.collect();
+    assert!(over.is_empty(), "{over:#?}");
     let (spoiled, sound): (Vec<_>, Vec<_>) = all.iter().partition(|row| row.problem == SPOILED);
     let over: Vec<_> = sound.into_iter().flat_map(excess).collect();
     assert!(over.is_empty(), "{over:#?}");
@@ -190,6 +232,14 @@ fn each_budget_can_be_exceeded() {
     let row =
         Row::parse("navi21,n2c3,batch_norm.normalize,32,0,0,0,16,1384,275,763,5.9,4").unwrap();
     assert!(excess(&row).is_empty());
+    let converting = row.csv().replace("n2c3", "n2c3 f16 eval f16=native");
+    let other = row
+        .csv()
+        .replace("n2c3", "n2c3 f32 eval")
+        .replace(",763,", ",500,");
+    let rows = [converting, other].map(|row| Row::parse(&row).unwrap());
+    let ratio = f16_over_f32(&rows)[0].1;
+    assert!(ratio > most_f16_over_f32("navi21"), "{ratio}");
     for (column, value, what) in [
         (4, "3", "registers spilled 3"),
         (5, "64", "bytes of scratch 64"),

@@ -3,6 +3,7 @@
 use std::thread;
 
 use crate::error::PlanError;
+use crate::word::words;
 
 /// The properties of a device that plans depend on: a plan is a function of the problem, the configuration and
 /// these.
@@ -19,6 +20,9 @@ pub struct Caps {
     /// Whether kernels load and store f32 activations in 64-bit words. On for software adapters with
     /// [`wgpu::Features::SHADER_INT64`], which move one word at a time.
     pub wide_words: bool,
+    /// How kernels convert from and to f16. [`Caps::of`] says integers: what the conversions of a device are worth, it must be
+    /// asked ([`Kernels::with_queue`](crate::Kernels::with_queue)).
+    pub f16: F16Conversion,
     /// Invocations of a subgroup, a power of two from 4 to 64.
     pub lanes: u32,
     /// The most invocations in a workgroup, a power of two from 64 to 256.
@@ -32,6 +36,22 @@ pub struct Caps {
     /// The alignment of a uniform binding's offset, in bytes.
     pub uniform_alignment: u64,
 }
+
+/// How kernels convert from and to f16. The results have the same bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum F16Conversion {
+    /// By integer arithmetic, which every device does alike.
+    #[default]
+    Integers,
+    /// By WGSL's `unpack2x16float` and `pack2x16float`, for devices on which these round as IEEE 754 does.
+    Packing,
+    /// By the type f16 of WGSL, for devices with [`wgpu::Features::SHADER_F16`] on which conversions round as IEEE 754 does.
+    Native,
+}
+
+words!(F16Conversion, "f16 conversion", "integers, packing or native":
+    Integers "integers", Packing "packing", Native "native");
 
 /// Subgroup size where the adapter reports none, as Metal and browsers do.
 const USUAL_LANES: u32 = 32;
@@ -54,6 +74,7 @@ impl Caps {
             cpu: false,
             cores: 1,
             wide_words: false,
+            f16: F16Conversion::Integers,
             lanes: USUAL_LANES,
             max_workgroup: max_workgroup(&limits),
             max_groups: limits.max_compute_workgroups_per_dimension,
@@ -153,6 +174,7 @@ impl Caps {
             cpu,
             cores: thread::available_parallelism().map_or(1, |n| n.get().min(64) as u32),
             wide_words: cpu && device.features().contains(wgpu::Features::SHADER_INT64),
+            f16: F16Conversion::Integers,
             lanes: match info.subgroup_min_size {
                 0 => USUAL_LANES,
                 size => size.clamp(4, 64).next_power_of_two(),

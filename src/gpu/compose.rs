@@ -6,6 +6,7 @@
 //! | `#bind uniform name: Type` | declares the uniform `name` |
 //! | `#bind read name: type`, `#bind write name: type` | declares the storage buffer `name`; if several files declare it, `write` wins |
 //! | `#const NAME` | declares a `u32` constant whose value the plan gives: lengths of local arrays |
+//! | `#enable name` | asks for a WGSL extension, for the whole kernel |
 //!
 //! A file declares every name that it uses, or imports a file that does. A buffer has the same number in every kernel of
 //! one set of sources: its place in the alphabetical list of all their buffers.
@@ -70,7 +71,7 @@ pub enum ComposeError {
     },
     /// A line that begins as a directive and is none.
     #[error(
-        "{file}:{line}: cannot read {text:?}; write #import, #bind uniform|read|write name: type, or #const"
+        "{file}:{line}: cannot read {text:?}; write #import, #bind uniform|read|write name: type, #const or #enable"
     )]
     Directive {
         /// The file.
@@ -167,6 +168,7 @@ pub struct Composed {
     slots: BTreeSet<&'static str>,
     constants: BTreeSet<&'static str>,
     overrides: BTreeSet<&'static str>,
+    extensions: BTreeSet<&'static str>,
     text: String,
 }
 
@@ -196,11 +198,14 @@ impl Composed {
             found.map(|&(_, value)| value)
         };
         let mut text = String::new();
+        for name in &self.extensions {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "enable {name};");
+        }
         for name in &self.constants {
             let value = value(name).ok_or_else(|| ComposeError::Constant {
                 name: (*name).to_owned(),
             })?;
-            // Writing to a string does not fail.
             let _ = writeln!(text, "const {name} = {value}u;");
         }
         for Declared {
@@ -258,6 +263,7 @@ enum Line {
     Import(&'static str),
     Bind(Access, &'static str, &'static str),
     Const(&'static str),
+    Enable(&'static str),
     Text,
 }
 
@@ -271,6 +277,7 @@ fn line_of(line: &'static str) -> Option<Line> {
     match directive {
         "#import" => Some(Line::Import(rest)),
         "#const" => Some(Line::Const(rest)),
+        "#enable" => Some(Line::Enable(rest)),
         "#bind" => {
             let (access, declaration) = rest.split_once(' ')?;
             let access = match access {
@@ -326,6 +333,7 @@ pub fn compose(
         bindings: BTreeMap::new(),
         constants: BTreeSet::new(),
         overrides: BTreeSet::new(),
+        extensions: BTreeSet::new(),
         text: String::new(),
     };
     composer.place(entry, ("the plan", 0))?;
@@ -348,6 +356,7 @@ pub fn compose(
         slots: composer.used,
         constants: composer.constants,
         overrides: composer.overrides,
+        extensions: composer.extensions,
         text: composer.text,
     })
 }
@@ -367,6 +376,7 @@ struct Composer {
     bindings: BTreeMap<&'static str, (Access, &'static str)>,
     constants: BTreeSet<&'static str>,
     overrides: BTreeSet<&'static str>,
+    extensions: BTreeSet<&'static str>,
     text: String,
 }
 
@@ -406,6 +416,9 @@ impl Composer {
                 Line::Bind(access, name, ty) => self.bind(access, name, ty, (stem, number))?,
                 Line::Const(name) => {
                     self.constants.insert(name);
+                }
+                Line::Enable(name) => {
+                    self.extensions.insert(name);
                 }
                 Line::Text => {
                     declared |= !text.trim().is_empty() && !text.starts_with("//");

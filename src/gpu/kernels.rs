@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
 use super::buffer::allocated;
-use super::caps::Caps;
+use super::caps::{Caps, F16Conversion};
 use super::compose::{Access, ComposeError, Composed, Form};
 use super::guard::{alive, scoped};
+use super::open::Gpu;
 use super::program::{Dispatch, KernelSpec, Program};
 use crate::error::PlanError;
 
@@ -38,6 +39,9 @@ struct Inner {
     /// Bound in place of buffers that a configuration leaves out. Two, because one dispatch may not bind one buffer
     /// for reading and for writing.
     placeholders: [wgpu::Buffer; 2],
+    /// What the device can be asked with, and what it answered.
+    queue: OnceLock<wgpu::Queue>,
+    f16: OnceLock<F16Conversion>,
 }
 
 /// A compiled kernel.
@@ -81,8 +85,29 @@ impl Kernels {
                     placeholder("wgpu_norm placeholder, read")?,
                     placeholder("wgpu_norm placeholder, written")?,
                 ],
+                queue: OnceLock::new(),
+                f16: OnceLock::new(),
             }),
         })
+    }
+
+    /// Lets plans over f16 ask the device how it converts f16, with the device's own queue: the first of them submits a kernel
+    /// and waits for it. Devices that convert as IEEE 754 wants are several times as fast then, with the same bits. A
+    /// [`Gpu`](crate::Gpu) does this for its kernels.
+    #[must_use]
+    pub fn with_queue(self, queue: &wgpu::Queue) -> Self {
+        // A device has one queue, so that a second one is the same.
+        let _ = self.inner.queue.set(queue.clone());
+        self
+    }
+
+    /// How kernels convert f16: what the device answers to `ask`, which is called once; integers without a queue to ask with.
+    pub(crate) fn f16_conversion(&self, ask: impl FnOnce(&Gpu) -> F16Conversion) -> F16Conversion {
+        let Some(queue) = self.inner.queue.get() else {
+            return F16Conversion::Integers;
+        };
+        let answer = || ask(&Gpu::from_kernels(self.clone(), queue.clone()));
+        *self.inner.f16.get_or_init(answer)
     }
 
     /// The device.
@@ -90,7 +115,8 @@ impl Kernels {
         &self.inner.device
     }
 
-    /// The device's properties, as far as plans depend on them.
+    /// The device's properties, as far as plans depend on them. Plans over f16 may take another conversion than
+    /// [`Caps::f16`](crate::Caps::f16) says.
     pub fn caps(&self) -> &Caps {
         &self.inner.caps
     }

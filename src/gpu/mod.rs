@@ -15,7 +15,7 @@ mod transfer;
 mod under_way;
 mod wait;
 
-pub use caps::Caps;
+pub use caps::{Caps, F16Conversion};
 pub use compose::{Access, Form};
 pub use kernels::Kernels;
 #[cfg(test)]

@@ -185,8 +185,8 @@ impl Gpu {
     /// Works with kernels made before, such as those of [`Kernels::with_cache`], and the queue of their device.
     pub fn from_kernels(kernels: Kernels, queue: wgpu::Queue) -> Self {
         Self {
+            kernels: kernels.with_queue(&queue),
             queue,
-            kernels,
             under_way: Arc::default(),
         }
     }
@@ -202,9 +202,10 @@ impl Gpu {
     }
 
     /// Optional features that make kernels faster, for the application's `DeviceDescriptor` where the adapter offers
-    /// them: [`SHADER_INT64`](wgpu::Features::SHADER_INT64), for f32 on software adapters.
+    /// them: [`SHADER_INT64`](wgpu::Features::SHADER_INT64), for f32 on software adapters, and
+    /// [`SHADER_F16`](wgpu::Features::SHADER_F16), for f16 on GPUs.
     pub fn wanted_features() -> wgpu::Features {
-        wgpu::Features::SHADER_INT64
+        wgpu::Features::SHADER_INT64 | wgpu::Features::SHADER_F16
     }
 
     /// The device.

@@ -7,7 +7,7 @@ use super::options::{Epilogue, setters};
 use super::tile::Tile;
 use super::tuning::{Strategy, Tuning};
 use crate::dtype::{Dtype, Problem};
-use crate::gpu::Caps;
+use crate::gpu::{Caps, F16Conversion};
 use crate::shape::Shape;
 use crate::word::WordError;
 
@@ -21,12 +21,14 @@ pub struct Common {
     pub tuning: Tuning,
     /// Whether the pass is planned as for a GPU on any device: `gpu`.
     pub as_gpu: bool,
+    /// How f16 is converted if that is forced: `f16=native`.
+    pub f16: Option<F16Conversion>,
     /// The largest storage binding in bytes if it is lower than the device's: `binding=1024`.
     pub max_binding: Option<u64>,
 }
 
 setters!(Common:
-    tuning: Tuning, as_gpu: bool, max_binding: Option<u64>);
+    tuning: Tuning, as_gpu: bool, f16: Option<F16Conversion>, max_binding: Option<u64>);
 
 impl Common {
     /// A problem with nothing forced.
@@ -35,6 +37,7 @@ impl Common {
             problem: problem.into(),
             tuning: Tuning::default(),
             as_gpu: false,
+            f16: None,
             max_binding: None,
         }
     }
@@ -45,6 +48,7 @@ impl Common {
         if self.as_gpu {
             (caps.cpu, caps.wide_words, caps.lanes) = (false, false, 32);
         }
+        caps.f16 = self.f16.unwrap_or(caps.f16);
         caps.max_binding = self.max_binding.unwrap_or(caps.max_binding);
         caps
     }
@@ -76,6 +80,8 @@ impl Common {
                 common.tuning.tile = Some(tile);
             } else if word == "gpu" {
                 common.as_gpu = true;
+            } else if let Some(conversion) = word.strip_prefix("f16=") {
+                common.f16 = Some(conversion.parse().map_err(|_| wrong(word))?);
             } else if let Some(bytes) = word.strip_prefix("binding=") {
                 common.max_binding = Some(bytes.parse().map_err(|_| wrong(word))?);
             } else if !own(word)? {
@@ -105,6 +111,9 @@ impl Common {
         }
         if self.as_gpu {
             f.write_str(" gpu")?;
+        }
+        if let Some(conversion) = self.f16 {
+            write!(f, " f16={conversion}")?;
         }
         if let Some(bytes) = self.max_binding {
             write!(f, " binding={bytes}")?;

@@ -1,6 +1,7 @@
 //! What every norm is made of: how tensors are divided, how dispatches are planned, the kernels, plans on a device, and the
 //! tuner. Knows no norm.
 
+pub mod f16;
 pub mod field;
 pub mod kernels;
 pub mod layer;

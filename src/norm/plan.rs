@@ -196,7 +196,9 @@ macro_rules! constructors {
                 config: &$config,
                 options: $options,
             ) -> Result<Self, $crate::error::PlanError> {
-                let program = $program(kernels.caps(), problem.into(), config, options)?;
+                let problem = problem.into();
+                let caps = $crate::norm::f16::caps_for(kernels, problem.dtype);
+                let program = $program(&caps, problem, config, options)?;
                 Self::compile(kernels, program)
             }
 

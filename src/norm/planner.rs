@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::f16;
 use super::field::SCRATCH;
 use super::options::Epilogue;
 use super::partition::{Geometry, MAX_ROUNDS, Order, Over, Partition};
@@ -101,7 +102,7 @@ impl<'a, S: Settings> Planner<'a, S> {
         let element = match problem.dtype {
             Dtype::F32 if caps.wide_words => "element_f32_wide",
             Dtype::F32 => "element_f32",
-            Dtype::F16 => "element_f16",
+            Dtype::F16 => f16::element(caps.f16),
             Dtype::Bf16 => "element_bf16",
         };
         Ok(Self {

@@ -9,7 +9,7 @@ pub const SOURCES: &[Source] = sources!("norm":
     backward_resident, backward_rows, backward_stats, block_reduce,
     coefficients, combine_chunks, combine_groups, combine_parts, combine_units,
     dadded_added, dadded_none, dx_in_place, dx_out_of_place,
-    element_bf16, element_f16, element_f32, element_f32_wide,
+    element_bf16, element_f16, element_f16_native, element_f16_packing, element_f32, element_f32_wide,
     epilogue_add_relu, epilogue_backward_add_relu, epilogue_backward_identity, epilogue_backward_relu,
     epilogue_backward_silu, epilogue_identity, epilogue_relu, epilogue_silu, exchange_folded, exchange_whole,
     finalize, forward_reread, forward_resident,

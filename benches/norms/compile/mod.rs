@@ -74,6 +74,10 @@ pub fn answer(family: &str, works: &[Work], isa: bool) -> anyhow::Result<()> {
             if !seen.insert((&launch.wgsl, &launch.overrides)) {
                 continue;
             }
+            if launch.wgsl.starts_with("enable f16;") && !radv.native_f16 {
+                writeln!(out, "{family} has no f16: {}", work.line)?;
+                continue;
+            }
             let compiled = radv.compile(launch, &spirv::of(launch)?)?;
             if isa {
                 let (label, line) = (&launch.label, &work.line);

@@ -62,6 +62,8 @@ impl Drop for Loaded {
 pub struct Radv {
     device: Device,
     executables: khr::pipeline_executable_properties::Device,
+    /// Whether kernels may have the type f16.
+    pub native_f16: bool,
     // Dropped after the device is destroyed.
     _loaded: Loaded,
 }
@@ -95,6 +97,18 @@ impl Radv {
         let names = wanted.map(CStr::as_ptr);
         let mut info = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default()
             .pipeline_executable_info(true);
+        let mut half = vk::PhysicalDeviceShaderFloat16Int8Features::default();
+        let mut words = vk::PhysicalDevice16BitStorageFeatures::default();
+        let mut offered = vk::PhysicalDeviceFeatures2::default()
+            .push_next(&mut half)
+            .push_next(&mut words);
+        // SAFETY: the structures that `offered` points to outlive the call.
+        unsafe { instance.get_physical_device_features2(physical, &mut offered) };
+        let native_f16 = half.shader_float16 != 0 && words.storage_buffer16_bit_access != 0;
+        let mut half =
+            vk::PhysicalDeviceShaderFloat16Int8Features::default().shader_float16(native_f16);
+        let mut words = vk::PhysicalDevice16BitStorageFeatures::default()
+            .storage_buffer16_bit_access(native_f16);
         // As wgpu.
         let features = vk::PhysicalDeviceFeatures::default().robust_buffer_access(true);
         let queue = vk::DeviceQueueCreateInfo::default().queue_priorities(&[1.0]);
@@ -103,12 +117,15 @@ impl Radv {
             .queue_create_infos(&queues)
             .enabled_extension_names(&names)
             .enabled_features(&features)
+            .push_next(&mut half)
+            .push_next(&mut words)
             .push_next(&mut info);
         // SAFETY: the structures that `create` points to outlive the call.
         let device = unsafe { instance.create_device(physical, &create, None) }?;
         Ok(Self {
             executables: khr::pipeline_executable_properties::Device::new(instance, &device),
             device,
+            native_f16,
             _loaded: loaded,
         })
     }

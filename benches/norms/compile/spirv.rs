@@ -12,7 +12,7 @@ pub fn of(launch: &Launch) -> anyhow::Result<Vec<u32>> {
         wgsl::parse_str(&launch.wgsl).map_err(|e| anyhow!(e.emit_to_string(&launch.wgsl)))?;
     let mut validator = Validator::new(
         ValidationFlags::all(),
-        Capabilities::SHADER_FLOAT16_IN_FLOAT32,
+        Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SHADER_FLOAT16,
     );
     let info = validator.validate(&module)?;
     let overrides = launch.overrides.iter();

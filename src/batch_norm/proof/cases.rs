@@ -63,6 +63,22 @@ const SINGLE_VALUES: [&str; 10] = [
     "n1c5 nc f32 backward-apply single=running gpu",
 ];
 
+/// Each kernel that converts, by the device's own conversions of f16.
+pub const CONVERSIONS: [&str; 12] = [
+    "n3c5h7w7 nchw f16 train split 64x32 gpu f16=native",
+    "n2c20h8w8 nchw f16 relu train reread 64x32 gpu f16=native",
+    "n2c20h8w8 nchw f16 train resident 64x32 gpu f16=native",
+    "n3c5h7w7 nchw f16 relu backward split 64x32 gpu f16=native",
+    "n2c20h8w8 nchw f16 backward in-place reread 64x32 gpu f16=native",
+    "n2c20h8w8 nchw f16 relu backward resident 64x32 gpu f16=native",
+    "n3c5h7w7 nhwc f16 frozen-backward 64x32 gpu f16=native",
+    "n2c20h8w8 nhwc f16 train reread 64x32 gpu f16=native",
+    "n2c20h8w8 nhwc f16 add-relu backward split 64x32 gpu f16=native",
+    "n3c5h7w7 nhwc f16 eval in-place 64x32 gpu f16=packing",
+    "n2c20h8w8 nchw f16 train resident 64x32 gpu f16=packing",
+    "n2c20h8w8 nchw f16 relu backward resident 64x32 gpu f16=packing",
+];
+
 /// Whether the environment names one case, as a failing test prints it.
 pub fn alone() -> bool {
     std::env::var_os("WGPU_NORM_LINE").is_some()
@@ -81,7 +97,8 @@ pub fn all_cases() -> Vec<BatchCase> {
 
 /// Those that a device runs, out of more than twice as many drawn ones.
 pub fn cases() -> Vec<BatchCase> {
-    covering(SINGLE_VALUES.len(), cases_with(40), Vec::new())
+    let named = SINGLE_VALUES.len() + CONVERSIONS.len();
+    covering(named, cases_with(40), Vec::new())
 }
 
 /// The basic cases of every shape, and one in `one_in` of the whole product of tunings, passes, storage types, epilogues,
@@ -90,7 +107,8 @@ fn cases_with(one_in: u64) -> Vec<BatchCase> {
     if let Some(named) = named() {
         return named;
     }
-    let lines = SINGLE_VALUES.iter().map(|line| line.parse());
+    let lines = SINGLE_VALUES.iter().chain(&CONVERSIONS);
+    let lines = lines.map(|line| line.parse());
     let mut cases: Vec<_> = lines.map(|case| case.expect("a line")).collect();
     let mut lottery = Lottery::default();
     let narrow = shapes(&EXTENTS).into_iter().map(|shape| (shape, false));

@@ -5,7 +5,9 @@ mod cases;
 mod mutants;
 
 use self::cases::{all_cases, cases, exact_cases};
-use crate::norm::proof::chain::{programs_agree_with_the_oracle, twins_agree_with_the_oracle};
+use crate::norm::proof::chain::{
+    have_the_same_bits, programs_agree_with_the_oracle, twins_agree_with_the_oracle,
+};
 use crate::norm::proof::cover::sorted_by_kernels;
 use crate::norm::proof::shaders;
 
@@ -44,6 +46,17 @@ fn exact_answers_are_exact() {
     );
 }
 
+/// The device's own conversions of f16 change no bit.
+#[test]
+fn conversions_have_the_same_bits() {
+    for line in cases::CONVERSIONS {
+        let integers = line.replace("f16=native", "f16=integers");
+        let integers = integers.replace("f16=packing", "f16=integers");
+        let case = |line: &str| line.parse::<case::BatchCase>().expect("a line");
+        have_the_same_bits(&case(line), &case(&integers));
+    }
+}
+
 #[test]
 fn every_kernel_validates_and_translates_to_every_backend() {
     let variants = shaders::validate(&all_cases());
@@ -73,6 +86,7 @@ fn every_slot_has_one_interface() {
 #[test]
 fn every_wgsl_file_is_listed() {
     shaders::check_listed("norm", crate::norm::sources::SOURCES);
+    shaders::check_listed("f16", crate::norm::f16::CONVERT[0]);
     shaders::check_listed("batch_norm", super::program::NORM.sources[1]);
 }
 

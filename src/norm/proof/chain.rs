@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use super::deal::side_by_side;
 use super::device::on_device;
 use super::{Case, caps, inputs};
-use crate::gpu::program::{Dispatch, Program};
+use crate::gpu::program::{Dispatch, Field, Program};
 use crate::gpu::{Kernels, test_gpu};
 use crate::norm::field::SCRATCH;
 use crate::norm::kernels;
@@ -68,17 +68,38 @@ pub fn check_on_device<C: Case>(
     let before = case.memory(program);
     let once = on_device(case, kernels, program, &before)?;
     let twice = on_device(case, kernels, program, &before)?;
-    for need in &program.needs {
-        let bits = |memory: &Memory| -> Vec<u64> {
-            let values = memory.values(need.field).iter();
-            values.map(|v| v.to_bits()).collect()
-        };
-        if bits(&once) != bits(&twice) {
-            let field = need.field.name();
-            return Err(format!("{case}: {field} differs from run to run"));
-        }
+    if let Some(field) = differing(program, &once, &twice) {
+        return Err(format!("{case}: {field} differs from run to run"));
     }
     case.compare_with_oracle(&once, |field| case.bound(field))
+}
+
+/// The name of a buffer that has other bits in one memory than in the other.
+fn differing<U>(program: &Program<U>, one: &Memory, other: &Memory) -> Option<&'static str> {
+    let bits = |memory: &Memory, field| -> Vec<u64> {
+        let values = memory.values(field).iter();
+        values.map(|v| v.to_bits()).collect()
+    };
+    let mut fields = program.needs.iter().map(|need| need.field);
+    let found = fields.find(|&field| bits(one, field) != bits(other, field));
+    found.map(Field::name)
+}
+
+/// Whether two ways to solve one problem give the same bits on the device.
+pub fn have_the_same_bits<C: Case>(one: &C, other: &C) {
+    let kernels = test_gpu().kernels();
+    let run = |case: &C| {
+        let program = case.program(kernels.caps()).expect("it exists");
+        let before = case.memory(&program);
+        let after = on_device(case, kernels, &program, &before);
+        (after.unwrap_or_else(|error| panic!("{error}")), program)
+    };
+    let ((one_after, program), (other_after, _)) = (run(one), run(other));
+    assert_eq!(
+        differing(&program, &one_after, &other_after),
+        None,
+        "{one}, {other}"
+    );
 }
 
 /// Runs each dispatch on the device by itself, from the twin's memory before it, and compares with the twin's memory after

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
+use naga::back::hlsl::ShaderModel;
 use naga::back::pipeline_constants::process_overrides;
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{ShaderStage, back};
@@ -80,12 +81,16 @@ pub fn validate<C: Case>(cases: &[C]) -> usize {
 /// Validates a text once, and translates it with the overrides of each of its variants.
 fn validate_text(variants: &[(KernelSpec, Composed)]) {
     let (first, composed) = &variants[0];
-    // Kernels need nothing that WebGPU does not promise, but for the words that only software adapters get.
-    let wide = first.choices.contains(&("element", "element_f32_wide"));
-    let capabilities = if wide {
-        Capabilities::SHADER_INT64
-    } else {
-        Capabilities::empty()
+    // Kernels need nothing that WebGPU does not promise, but for the words that only software adapters get, and the type f16.
+    let element = first.choices.iter().find(|(slot, _)| *slot == "element");
+    let (capabilities, shader_model) = match element {
+        Some((_, "element_f32_wide")) => (Capabilities::SHADER_INT64, ShaderModel::V6_0),
+        Some((_, "element_f16_native")) => (Capabilities::SHADER_FLOAT16, ShaderModel::V6_2),
+        // As WebGPU's unpack2x16float and pack2x16float are.
+        Some((_, "element_f16_packing")) => {
+            (Capabilities::SHADER_FLOAT16_IN_FLOAT32, ShaderModel::V5_1)
+        }
+        _ => (Capabilities::empty(), ShaderModel::V5_1),
     };
     let storage = composed
         .bindings
@@ -129,11 +134,7 @@ fn validate_text(variants: &[(KernelSpec, Composed)]) {
         back::msl::write_string(&module, &info, &msl, &back::msl::PipelineOptions::default())
             .unwrap_or_else(|e| panic!("{kernel:?}: MSL: {e}"));
         let hlsl = back::hlsl::Options {
-            shader_model: if wide {
-                back::hlsl::ShaderModel::V6_0
-            } else {
-                back::hlsl::ShaderModel::V5_1
-            },
+            shader_model,
             fake_missing_bindings: true,
             ..Default::default()
         };

@@ -27,7 +27,7 @@ pub const SLOTS: &[Slot] = slots! {
         COLUMNS, COMPONENTS_SHARE, lane_of, lane_range, Cursor, cursor_at, cursor_next, place, has_values, partial_component,
         statistics_index, next_statistics_index, parameter_index, next_parameter_index
     ];
-    element: [element_f32, element_f32_wide, element_f16, element_bf16] declare [StorageVector, decode, encode];
+    element: [element_f32, element_f32_wide, element_f16, element_f16_native, element_f16_packing, element_bf16] declare [StorageVector, decode, encode];
     monoid: [moments, sums] declare [Partial, identity, combine, fold, Entry, entries_of, partial_of];
     exchange: [exchange_folded, exchange_whole] declare [Exchanged, lane_total, exchanged_of, value_of];
     epilogue: [epilogue_identity, epilogue_relu, epilogue_add_relu, epilogue_silu] declare [finish];

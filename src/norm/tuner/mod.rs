@@ -12,7 +12,8 @@ use super::tuning::{Strategy, Tuning};
 use crate::dtype::Problem;
 use crate::error::{Error, PlanError};
 use crate::gpu::program::{Program, Uniform};
-use crate::gpu::{Caps, Gpu};
+use crate::gpu::{Caps, F16Conversion, Gpu};
+use crate::norm::f16::caps_for;
 
 /// Chooses strategies and tiles by measuring them on the device, each kind of problem once.
 ///
@@ -103,11 +104,19 @@ impl Tuner {
         problem: Problem,
         program: impl Fn(&Caps, Tuning) -> Result<Program<U>, PlanError>,
     ) -> Result<Tuning, Error> {
-        let program = |tuning| program(self.gpu.kernels().caps(), tuning);
+        let caps = caps_for(self.gpu.kernels(), problem.dtype);
+        let program = |tuning| program(&caps, tuning);
         // The plan's own choice comes first; if it fails there is no plan.
         let own = program(Tuning::default())?;
         let kernels = hash(&format!("{:?}", own.sources));
-        let key = format!("{} kernels {kernels:016x}\t{pass} {problem}", self.device);
+        let conversion = match caps.f16 {
+            F16Conversion::Integers => String::new(),
+            other => format!(" f16 {other}"),
+        };
+        let key = format!(
+            "{}{conversion} kernels {kernels:016x}\t{pass} {problem}",
+            self.device
+        );
         let remembered = self.file.get(&key);
         if let Some(tuning) = remembered.filter(|&tuning| program(tuning).is_ok()) {
             return Ok(tuning);
