@@ -15,10 +15,10 @@ use std::str::FromStr;
 
 use anyhow::bail;
 use clap::{Parser, ValueEnum};
-use wgpu_norm::batch_norm::{BackwardOptions, Common, EvalOptions, Pass, Strategy, Tuner, Tuning};
+use wgpu_norm::batch_norm::{Common, Strategy, Tuner, Tuning};
 use wgpu_norm::{
-    Access, Caps, Form, Gpu, Launch, PlanError, WordError, batch_norm, group_norm, instance_norm,
-    layer_norm, rms_norm,
+    Access, Caps, Error, Form, Gpu, Launch, PlanError, WordError, batch_norm, group_norm,
+    instance_norm, layer_norm, rms_norm,
 };
 
 #[derive(Parser)]
@@ -72,6 +72,11 @@ impl Line {
 
     fn launches(&self, caps: &Caps, form: Form) -> Result<Vec<Launch>, PlanError> {
         each!(self, line => line.launches(caps, form))
+    }
+
+    /// The fastest strategy and tile on the tuner's device.
+    fn measured(&self, tuner: &mut Tuner) -> Result<Tuning, Error> {
+        each!(self, line => line.measured(tuner))
     }
 }
 
@@ -135,7 +140,7 @@ fn explain(arguments: Arguments, out: &mut impl Write) -> anyhow::Result<()> {
             let gpu = Gpu::open()?;
             writeln!(out, "{}", gpu.adapter_name())?;
             if let Some(path) = tune {
-                line.common().tuning = measured(&mut Tuner::with_file(&gpu, path)?, &line)?;
+                line.common().tuning = line.measured(&mut Tuner::with_file(&gpu, path)?)?;
             }
             *gpu.kernels().caps()
         }
@@ -155,27 +160,6 @@ fn explain(arguments: Arguments, out: &mut impl Write) -> anyhow::Result<()> {
         "\nregisters and code, as compiled for AMD's GPUs: cargo bench -- --compile \"{line}\""
     )?;
     Ok(())
-}
-
-/// The fastest strategy and tile on the tuner's device.
-fn measured(tuner: &mut Tuner, line: &Line) -> anyhow::Result<Tuning> {
-    let Line::Batch(line) = line else {
-        bail!("--tune measures BatchNorm only");
-    };
-    let (problem, config) = (line.common.problem, &line.config);
-    Ok(match line.pass {
-        Pass::Train => tuner.train(problem, config)?,
-        Pass::Eval(y) => tuner.eval(problem, config, EvalOptions::default().y(y))?,
-        Pass::Backward {
-            frozen,
-            dx,
-            parameters,
-        } => {
-            let options = BackwardOptions::default().frozen(frozen).dx(dx);
-            tuner.backward(problem, config, options.parameters(parameters))?
-        }
-        pass => bail!("--tune: {pass} has no choice of strategy"),
-    })
 }
 
 /// Says which strategy the plan takes, and why not another one.

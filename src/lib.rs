@@ -58,7 +58,7 @@
 //!
 //! # What the norms have
 //!
-//! | norm | statistics of | weight and bias for | running statistics | plans in pieces, `Tuner` |
+//! | norm | statistics of | weight and bias for | running statistics | plans in pieces |
 //! |---|---|---|---|---|
 //! | [`BatchNorm`] | a channel of the batch | a channel | yes, or without | yes |
 //! | [`GroupNorm`] | some channels of a sample | a channel | no | no |
@@ -67,7 +67,7 @@
 //! | [`RmsNorm`] | a row of neighbours in memory | a value of a row; weight only | no | no |
 //!
 //! All of them have both layouts and every rank, f32, f16 and bf16, the epilogues ReLU, add+ReLU and SiLU, backward with
-//! gradients by choice, plans, plans as data, and problem lines.
+//! gradients by choice, plans, plans as data, problem lines, and a `Tuner`, which measures which strategy is fastest.
 //!
 //! # Updating the weights
 //!

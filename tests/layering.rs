@@ -44,13 +44,14 @@ const ON_A_DEVICE: &[&str] = &[
     "gpu/transfer.rs",
     "gpu/under_way.rs",
     "gpu/wait.rs",
+    // It asks the device.
+    "norm/f16.rs",
     "norm/layer/",
     "norm/plan.rs",
     "norm/proof/device.rs",
     "norm/sample/layer.rs",
     "norm/tuner/trial.rs",
     // Its proof runs a kernel of its own.
-    "norm/twin/element.rs",
     "batch_norm/layer.rs",
     "batch_norm/moments.rs",
     "batch_norm/precise.rs",

@@ -3,11 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::common::sample_norm::Tested;
 use crate::common::{gpu, noise};
 use wgpu_norm::batch_norm::{
     BackwardOptions, BackwardPlan, Epilogue, EvalOptions, EvalPlan, TrainOptions, TrainPlan, Tuner,
 };
-use wgpu_norm::{BatchNormConfig, Dtype, Error, PlanError, Problem, Shape, TuneError};
+use wgpu_norm::group_norm::{self, LayerTuning, Tile, Tuning, Wanted};
+use wgpu_norm::{
+    BatchNormConfig, Dtype, Error, Gpu, GroupNormConfig, InstanceNormConfig, LayerNormConfig,
+    PlanError, Problem, RmsNormConfig, SampleLine, SampleNorm, Shape, Tensor, TuneError,
+};
 
 /// A file of this test's own, which is not there.
 fn file(name: &str) -> PathBuf {
@@ -302,4 +307,176 @@ fn a_problem_without_a_plan_has_no_choice() {
         matches!(error, Error::Plan(PlanError::Channels { .. })),
         "{error}"
     );
+}
+
+/// Rows of 6 values, which leave no strategy but split.
+const ROWS: Shape = Shape::nc(32, 6);
+/// Planes of 9 values, too.
+const PLANES: Shape = Shape::nchw(4, 2, 3, 3);
+
+fn tensors<const COUNT: usize>(gpu: &Gpu, shape: Shape) -> [Tensor; COUNT] {
+    let count = shape.elements().unwrap();
+    std::array::from_fn(|seed| gpu.tensor(shape, &noise(seed as u64, count)).unwrap())
+}
+
+/// What a layer computes: y and dx, alone and in a pre-norm block.
+fn results<C: SampleNorm>(norm: &group_norm::Layer<C>, shape: Shape) -> [Vec<f32>; 4] {
+    let [x, residual, dy, dadded] = tensors(norm.gpu(), shape);
+    let (y, saved) = norm.train(&x).unwrap();
+    let gradients = norm.backward(saved, &dy).unwrap();
+    let (added_y, _, saved) = norm.train_added((&x, &residual)).unwrap();
+    let wanted = Wanted::default().dadded(&dadded);
+    let added_gradients = norm.backward_with(saved, &dy, wanted).unwrap();
+    [
+        y.read().unwrap(),
+        gradients.dx.read().unwrap(),
+        added_y.read().unwrap(),
+        added_gradients.dx.unwrap().read().unwrap(),
+    ]
+}
+
+/// A layer's passes are measured once, whatever its eps, under their problem lines. Its results stay what they were, and what
+/// the file says later is what it takes.
+fn sample_choices_are_remembered<C: Tested>(shape: Shape) {
+    let gpu = &gpu();
+    let path = file(&format!("remembered-{}", C::WORD));
+    let config = C::usual(shape);
+    let mut norm = config.make(gpu).unwrap();
+    let untuned = results(&norm, shape);
+
+    let mut tuner = Tuner::with_file(gpu, &path).unwrap();
+    norm.tune(&mut tuner, shape).unwrap();
+    let tuned = norm.tuning(shape);
+    let LayerTuning {
+        forward, backward, ..
+    } = tuned;
+    let these = LayerTuning::default().forward(forward).backward(backward);
+    assert_eq!(tuned, these);
+    norm.tune_added(&mut tuner, shape).unwrap();
+    let tuned = norm.tuning(shape);
+    assert_eq!((tuned.forward, tuned.backward), (forward, backward));
+    let results = results(&norm, shape);
+    for (ours, theirs) in results.iter().flatten().zip(untuned.iter().flatten()) {
+        assert!((ours - theirs).abs() <= 2e-5 * theirs.abs().max(1.0));
+    }
+    assert_eq!(norm.tuning(Shape::nc(1, 6)), LayerTuning::default());
+
+    // Four problem lines, which begin with the norm's name, and one file for them and BatchNorm's.
+    let keys_now = keys(&path);
+    let problem_line = |key| str::rsplit_once(key, '\t').unwrap().1;
+    let problem_lines: Vec<_> = keys_now.iter().map(|key| problem_line(key)).collect();
+    let passes = ["forward", "backward", "forward prenorm", "backward prenorm"];
+    let expected = passes.map(|pass| format!("{} {shape} f32 {pass}", C::WORD));
+    assert_eq!(problem_lines, expected);
+    let text = fs::read_to_string(&path).unwrap();
+    let mut another = config.set_eps(0.25).make(gpu).unwrap();
+    let mut tuner = Tuner::with_file(gpu, &path).unwrap();
+    another.tune(&mut tuner, shape).unwrap();
+    another.tune_added(&mut tuner, shape).unwrap();
+    assert_eq!(another.tuning(shape), tuned);
+    let line: SampleLine<C> = expected[3].parse().unwrap();
+    assert_eq!(line.measured(&mut tuner).unwrap(), tuned.added_backward);
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+
+    // Another choice than any that is measured.
+    let tile = |lanes| Tuning::default().tile(Some(Tile::new(lanes, lanes)));
+    let said = LayerTuning::default()
+        .forward(tile(1))
+        .backward(tile(2))
+        .added_forward(tile(16))
+        .added_backward(tile(32));
+    let choices = [
+        said.forward,
+        said.backward,
+        said.added_forward,
+        said.added_backward,
+    ];
+    let choices = keys_now
+        .iter()
+        .zip(choices)
+        .map(|(key, choice)| format!("{key}\t{choice}\n"));
+    fs::write(&path, HEADER.to_owned() + &choices.collect::<String>()).unwrap();
+    let mut tuner = Tuner::with_file(gpu, &path).unwrap();
+    another.tune(&mut tuner, shape).unwrap();
+    another.tune_added(&mut tuner, shape).unwrap();
+    assert_eq!(another.tuning(shape), said);
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn choices_for_group_norm_are_remembered() {
+    sample_choices_are_remembered::<GroupNormConfig>(PLANES);
+}
+
+#[test]
+fn choices_for_instance_norm_are_remembered() {
+    sample_choices_are_remembered::<InstanceNormConfig>(PLANES);
+}
+
+#[test]
+fn choices_for_layer_norm_are_remembered() {
+    sample_choices_are_remembered::<LayerNormConfig>(ROWS);
+}
+
+#[test]
+fn choices_for_rms_norm_are_remembered() {
+    sample_choices_are_remembered::<RmsNormConfig>(ROWS);
+}
+
+/// Each pass of a layer has a tile of its own here that no plan takes, and the refusal says which it was.
+#[test]
+fn each_call_of_a_sample_norm_goes_by_the_tuning_of_its_pass() {
+    let gpu = &gpu();
+    let shape = Shape::nc(32, 6);
+    let [x, residual, dy, dadded] = &tensors(gpu, shape);
+    let tile = |workgroup| Tuning::default().tile(Some(Tile::new(workgroup, 1)));
+    let tuning = LayerTuning::default()
+        .forward(tile(3))
+        .backward(tile(5))
+        .added_forward(tile(6))
+        .added_backward(tile(7));
+    let mut norm = RmsNormConfig::new(6).build(gpu).unwrap();
+    let (_, mut saved) = norm.train(x).unwrap();
+    norm.set_tuning(shape, tuning);
+    assert_eq!(norm.tuning(shape), tuning);
+    let of_pass = |error: &Error| match error {
+        Error::Plan(PlanError::Tile { workgroup, .. }) => *workgroup,
+        error => panic!("{error}"),
+    };
+    assert_eq!(of_pass(&norm.train(x).unwrap_err()), 3);
+    assert_eq!(of_pass(&norm.eval(x).unwrap_err()), 3);
+    assert_eq!(of_pass(&norm.train_added((x, residual)).unwrap_err()), 6);
+    assert_eq!(of_pass(&norm.eval_added((x, residual)).unwrap_err()), 6);
+    let plain = Wanted::default();
+    for (wanted, tile) in [(plain, 5), (plain.dx(None), 5), (plain.dadded(dadded), 7)] {
+        let refused = norm.backward_with(saved, dy, wanted).unwrap_err();
+        assert_eq!(of_pass(&refused.error), tile);
+        saved = *refused.saved;
+    }
+    // Other tensors go by the plan's own choice.
+    let half = Problem::new(shape, Dtype::F16);
+    let x = gpu.tensor(half, &noise(1, 192)).unwrap();
+    norm.eval(&x).unwrap();
+}
+
+#[test]
+fn a_sample_norm_that_cannot_be_tuned_keeps_its_tuning() {
+    let gpu = &gpu();
+    let shape = Shape::nc(32, 6);
+    let mut norm = RmsNormConfig::new(6)
+        .epilogue(Epilogue::AddRelu)
+        .build(gpu)
+        .unwrap();
+    let error = norm.tune(&mut Tuner::new(&crate::common::gpu()), shape);
+    assert_eq!(error, Err(TuneError::WrongDevice.into()));
+    let mut tuner = Tuner::new(gpu);
+    for (error, field) in [
+        (norm.tune_added(&mut tuner, shape), "prenorm"),
+        (norm.tune(&mut tuner, Shape::nc(32, 7)), "normalized_size"),
+    ] {
+        let error = error.unwrap_err();
+        assert!(matches!(error, Error::Plan(_)), "{error}");
+        assert!(error.to_string().contains(field), "{error}");
+    }
+    assert_eq!(norm.tuning(shape), LayerTuning::default());
 }

@@ -5,11 +5,11 @@ use wgpu_norm::batch_norm::{
     ApplyBuffers, ApplyPlan, BackwardApplyBuffers, BackwardApplyPlan, BackwardBuffers,
     BackwardOptions, BackwardPlan, BackwardReduceBuffers, BackwardReducePlan, Common, Destination,
     Epilogue, EvalBuffers, EvalOptions, EvalPlan, Line, Pass, PieceOptions, StatsBuffers,
-    StatsPlan, TrainBuffers, TrainOptions, TrainPlan,
+    StatsPlan, TrainBuffers, TrainOptions, TrainPlan, Tuner, Tuning,
 };
 use wgpu_norm::reference::batch_norm as reference;
 use wgpu_norm::reference::compare::Bound;
-use wgpu_norm::{Caps, Form, Gpu, Launch, PlanError, Shape};
+use wgpu_norm::{Caps, Error, Form, Gpu, Launch, PlanError, Shape};
 
 use crate::norm::{Kind, Norm, Usual, Written, backward_written};
 use crate::oracle::{Gradients, Oracle};
@@ -164,6 +164,10 @@ impl Norm for Line {
 
     fn launches(&self, caps: &Caps, form: Form) -> Result<Vec<Launch>, PlanError> {
         Line::launches(self, caps, form)
+    }
+
+    fn measured(&self, tuner: &mut Tuner) -> Result<Tuning, Error> {
+        Line::measured(self, tuner)
     }
 
     fn bind(&self, gpu: &Gpu, tensors: &Tensors) -> anyhow::Result<Steps> {

@@ -5,9 +5,10 @@ use wgpu_norm::batch_norm::{Epilogue, Step};
 use wgpu_norm::{Form, Gpu, Problem};
 
 use crate::line::Line;
+use crate::norm::Written;
 use crate::steps::Steps;
 use crate::subject::Subject;
-use crate::tensors::Tensors;
+use crate::tensors::{Further, Tensors};
 use crate::verify;
 
 /// How the benchmark's kernels address memory: as plain shaders do, and in words of 64 bits.
@@ -101,10 +102,15 @@ impl<'a> Suite<'a> {
             bail!("{problem} is larger than one binding, and the copy takes no windows");
         }
         let adds = subjects.iter().any(|s| s.line.epilogue().adds());
+        let further = match adds {
+            _ if line.prenorm() => Further::Prenorm,
+            true => Further::Epilogue,
+            false => Further::None,
+        };
         let suite = Self {
             gpu,
             problem,
-            tensors: Tensors::new(gpu, problem, &line.small(), adds, rotate)?,
+            tensors: Tensors::new(gpu, problem, &line.small(), further, rotate)?,
         };
         let mut before = *line;
         before.prepare(Epilogue::Identity);
@@ -290,11 +296,13 @@ impl<'a> Suite<'a> {
             .gpu
             .device()
             .create_command_encoder(&Default::default());
-        for name in ["out", "grads", "moments"] {
+        let subject = contender.subject;
+        let written = subject.map(|subject| subject.line.written(tensors));
+        let written = written.transpose()?.unwrap_or_default();
+        for name in written.iter().map(Written::buffer).chain(["out"]) {
             encoder.clear_buffer(tensors.buffer(0, name), 0, None);
         }
         // What goes in place begins as the input. Later runs find there what the one before has left.
-        let subject = contender.subject;
         let input = subject.and_then(|subject| subject.line.overwrites());
         if let Some(input) = input {
             let [from, to] = [input, "out"].map(|name| tensors.buffer(0, name));
@@ -307,7 +315,7 @@ impl<'a> Suite<'a> {
         );
         self.gpu.queue().submit([encoder.finish()]);
         match &contender.subject {
-            Some(subject) => verify::verify(subject, tensors),
+            Some(subject) => verify::verify(subject, tensors, written),
             None => verify::copied(&contender.name, tensors),
         }
     }

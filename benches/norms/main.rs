@@ -38,6 +38,7 @@ use anyhow::{Context, bail};
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
+use wgpu_norm::batch_norm::Tuner;
 use wgpu_norm::{Caps, Dtype, Gpu, Problem};
 
 use clock::Clock;
@@ -73,6 +74,10 @@ struct Arguments {
     /// Times every strategy that a pass can choose from, too, where the line forces none.
     #[arg(long)]
     all: bool,
+    /// Lets the device measure which strategy and tile are fastest for each pass, remembers its choices in a file, and times
+    /// those, too, that are not the plan's own.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["compile", "host", "sync"])]
+    tune: Option<PathBuf>,
     /// Times each dispatch of a step by itself, instead of whole steps.
     #[arg(long)]
     dispatches: bool,
@@ -225,6 +230,12 @@ impl Arguments {
         }
         Ok(subjects)
     }
+
+    /// Where choices are remembered, if they are asked for.
+    fn tuner(&self, gpu: &Gpu) -> anyhow::Result<Option<Tuner>> {
+        let path = self.tune.as_ref();
+        Ok(path.map(|path| Tuner::with_file(gpu, path)).transpose()?)
+    }
 }
 
 fn main() -> ExitCode {
@@ -282,6 +293,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.host {
         return host::measure(&gpu, arguments.problem()?);
     }
+    let mut tuner = arguments.tuner(&gpu)?;
     let clock = Clock::new(&gpu);
     let mut report = Report::new(&gpu, &clock, arguments.rounds, arguments.rotate)?;
     let bar = ProgressBar::new((groups.len() * (arguments.rounds + 1)) as u64)
@@ -289,7 +301,13 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for group in groups {
         let problem = group.line.common().problem;
         bar.set_message(problem.to_string());
-        let subjects = arguments.with_strategies(&group, gpu.kernels().caps())?;
+        let mut subjects = arguments.with_strategies(&group, gpu.kernels().caps())?;
+        if let Some(tuner) = &mut tuner {
+            for subject in &group.subjects {
+                let tuned = subject.tuned(tuner)?;
+                subjects.extend(tuned.filter(|tuned| !subjects.contains(tuned)));
+            }
+        }
         let suite = Suite::new(&gpu, &group.line, &subjects, arguments.rotate << 20)?;
         let contenders = suite.contenders(&subjects)?;
         for contender in &contenders {

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::ops::Range;
 
-use wgpu_norm::batch_norm::{AffineRows, Common, Destination, Epilogue, ParameterGradients};
+use wgpu_norm::batch_norm::{
+    AffineRows, Common, Destination, Epilogue, ParameterGradients, Tuner, Tuning,
+};
 use wgpu_norm::reference::compare::Bound;
-use wgpu_norm::{Caps, Form, Gpu, Launch, PlanError};
+use wgpu_norm::{Caps, Error, Form, Gpu, Launch, PlanError};
 
 use crate::oracle::Oracle;
 use crate::steps::Steps;
@@ -21,13 +23,18 @@ pub trait Norm: fmt::Display {
 
     fn kind(&self) -> Kind;
 
+    /// Whether a residual is added before the norm.
+    fn prenorm(&self) -> bool {
+        false
+    }
+
     /// The word of its pass if that is the pass of lines that name none.
     fn default_pass(&self) -> Option<&'static str>;
 
     /// Makes it one of the usual passes; `false` if the norm has no such pass.
     fn take(&mut self, usual: Usual) -> bool;
 
-    /// Makes it the forward pass with this epilogue, and nothing forced.
+    /// Makes it the forward pass of the same tensors with this epilogue, and nothing forced.
     fn prepare(&mut self, epilogue: Epilogue);
 
     /// Makes it the pass whose results its own pass is given, beside those of the forward pass; `false` if there is none.
@@ -52,6 +59,9 @@ pub trait Norm: fmt::Display {
 
     fn launches(&self, caps: &Caps, form: Form) -> Result<Vec<Launch>, PlanError>;
 
+    /// The choice of a tuner for the pass.
+    fn measured(&self, tuner: &mut Tuner) -> Result<Tuning, Error>;
+
     /// Plans it and binds it to each set of tensors. The result is "out"; what goes in place is there to begin with.
     fn bind(&self, gpu: &Gpu, tensors: &Tensors) -> anyhow::Result<Steps>;
 }
@@ -70,6 +80,8 @@ pub enum Kind {
 pub enum Written {
     /// y, in "out".
     Y,
+    /// The sum of x and the residual, in "added".
+    Added,
     /// dx, in "out".
     Dx,
     /// The gradients of weight and bias, in these rows of a buffer.
@@ -86,6 +98,18 @@ pub enum Written {
         values: Vec<f64>,
         bound: Bound,
     },
+}
+
+impl Written {
+    /// The buffer that holds it.
+    pub fn buffer(&self) -> &'static str {
+        match self {
+            Self::Y | Self::Dx => "out",
+            Self::Added => "added",
+            Self::Parameters { buffer, .. } | Self::Row { buffer, .. } => buffer,
+            Self::Residual => "dresidual",
+        }
+    }
 }
 
 /// What a whole backward pass writes.

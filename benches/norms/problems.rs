@@ -21,14 +21,23 @@ pub enum List {
     Instance,
     /// GroupNorm of image networks, with and without SiLU.
     Group,
-    /// LayerNorm of transformers.
+    /// LayerNorm of transformers, with and without the addition of a residual before it.
     Layer,
-    /// RMSNorm of transformers.
+    /// RMSNorm of transformers, with and without the addition of a residual before it.
     Rms,
 }
 
 /// Rows and their lengths.
 const ROWS: [&str; 4] = ["n4096c1024", "n512c4096", "n16384c128", "n1024c12288"];
+
+/// Lines of a norm of rows, alone and after the addition of a residual.
+fn rows(norm: &str) -> Vec<(String, u32)> {
+    let alone = ROWS.iter().map(|rows| format!("{norm} {rows}"));
+    let added = ROWS[..3]
+        .iter()
+        .map(|rows| format!("{norm} {rows} prenorm"));
+    alone.chain(added).map(|line| (line, 1)).collect()
+}
 
 impl List {
     /// Lines without layout and storage type, and how often each counts.
@@ -78,8 +87,8 @@ impl List {
                 "group n1c128h256w256 groups=32 silu",
                 "group n2c320h96w96 groups=32 silu",
             ]),
-            Self::Layer => ROWS.map(|rows| (format!("layer {rows}"), 1)).to_vec(),
-            Self::Rms => ROWS.map(|rows| (format!("rms {rows}"), 1)).to_vec(),
+            Self::Layer => rows("layer"),
+            Self::Rms => rows("rms"),
         }
     }
 }

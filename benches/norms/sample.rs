@@ -3,9 +3,9 @@
 use wgpu_norm::batch_norm::{AffineRows, Common};
 use wgpu_norm::instance_norm::{
     BackwardBuffers, BackwardOptions, BackwardPlan, Destination, Epilogue, ForwardBuffers,
-    ForwardOptions, ForwardPlan, Pass,
+    ForwardOptions, ForwardPlan, Pass, Tuner, Tuning,
 };
-use wgpu_norm::{Caps, Form, Gpu, Launch, PlanError, SampleLine, SampleNorm, Shape};
+use wgpu_norm::{Caps, Error, Form, Gpu, Launch, PlanError, SampleLine, SampleNorm, Shape};
 
 use crate::norm::{Kind, Norm, Usual, Written, backward_written};
 use crate::oracle::{Gradients, Oracle};
@@ -83,6 +83,10 @@ impl<C: Config> Norm for SampleLine<C> {
         }
     }
 
+    fn prenorm(&self) -> bool {
+        self.prenorm
+    }
+
     fn default_pass(&self) -> Option<&'static str> {
         (self.pass == Pass::Forward).then_some("forward")
     }
@@ -103,7 +107,9 @@ impl<C: Config> Norm for SampleLine<C> {
     fn prepare(&mut self, epilogue: Epilogue) {
         let mut config = self.config;
         config.fuse(epilogue);
+        let prenorm = self.prenorm;
         *self = Self::new(self.common.problem, &config, Pass::Forward);
+        self.prenorm = prenorm;
     }
 
     fn overwrites(&self) -> Option<&'static str> {
@@ -120,8 +126,10 @@ impl<C: Config> Norm for SampleLine<C> {
     fn tensors(&self) -> u64 {
         let adds = u64::from(self.config.fused().adds());
         match self.pass {
-            Pass::Backward { dx, .. } => 2 + u64::from(dx.is_some()) + 2 * adds,
-            _ => 2 + adds,
+            Pass::Backward { dx, .. } => {
+                2 + u64::from(dx.is_some()) + 2 * adds + u64::from(self.prenorm)
+            }
+            _ => 2 + adds + 2 * u64::from(self.prenorm),
         }
     }
 
@@ -131,6 +139,7 @@ impl<C: Config> Norm for SampleLine<C> {
                 let adds = self.config.fused().adds();
                 backward_written(dx, parameters, rows(&self.config), adds)
             }
+            _ if self.prenorm => vec![Written::Y, Written::Added],
             _ => vec![Written::Y],
         })
     }
@@ -163,29 +172,36 @@ impl<C: Config> Norm for SampleLine<C> {
         SampleLine::launches(self, caps, form)
     }
 
+    fn measured(&self, tuner: &mut Tuner) -> Result<Tuning, Error> {
+        SampleLine::measured(self, tuner)
+    }
+
     fn bind(&self, gpu: &Gpu, tensors: &Tensors) -> anyhow::Result<Steps> {
         let (kernels, problem, config) = (gpu.kernels(), self.common.problem, &self.config);
-        let tuning = self.common.tuning;
+        let (tuning, prenorm) = (self.common.tuning, self.prenorm);
         let adds = config.fused().adds();
         match self.pass {
             Pass::Backward { dx, parameters } => {
                 let options = BackwardOptions::default()
                     .dx(dx)
                     .parameters(parameters)
+                    .prenorm(prenorm)
                     .tuning(tuning);
                 let plan = BackwardPlan::with_options(kernels, problem, config, options)?;
                 let dy = self.overwrites().map_or("dy", |_| "out");
                 let apart = dx == Some(Destination::OutOfPlace);
+                let x = if prenorm { "added" } else { "x" };
                 Steps::new(&plan, tensors, |memory| {
                     plan.bind(
                         &BackwardBuffers::new(
-                            memory.slice("x"),
+                            memory.slice(x),
                             memory.slice(dy),
                             memory.slice("saved"),
                         )
                         .dx(memory.slice_if(apart, "out"))
                         .affine(memory.affine(rows(config)))
                         .grads(memory.slice_if(plan.grads_bytes() > 0, "grads"))
+                        .dadded(memory.slice_if(prenorm, "dadded"))
                         .output(memory.slice_if(adds, "output"))
                         .dresidual(memory.slice_if(adds, "dresidual"))
                         .scratch(memory.scratch()),
@@ -193,7 +209,7 @@ impl<C: Config> Norm for SampleLine<C> {
                 })
             }
             _ => {
-                let options = ForwardOptions::default().tuning(tuning);
+                let options = ForwardOptions::default().prenorm(prenorm).tuning(tuning);
                 let plan = ForwardPlan::with_options(kernels, problem, config, options)?;
                 Steps::new(&plan, tensors, |memory| {
                     plan.bind(
@@ -203,7 +219,8 @@ impl<C: Config> Norm for SampleLine<C> {
                             memory.slice("saved"),
                         )
                         .affine(memory.affine(rows(config)))
-                        .residual(memory.slice_if(adds, "residual"))
+                        .residual(memory.slice_if(adds || prenorm, "residual"))
+                        .added(memory.slice_if(prenorm, "added"))
                         .scratch(memory.scratch()),
                     )
                 })

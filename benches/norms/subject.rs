@@ -3,11 +3,11 @@
 use std::fmt;
 
 use anyhow::{Context, bail};
-use wgpu_norm::batch_norm::Strategy;
-use wgpu_norm::{Caps, Dtype, Form, PlanError};
+use wgpu_norm::batch_norm::{Strategy, Tuner, Tuning};
+use wgpu_norm::{Caps, Dtype, Error, Form, PlanError};
 
 use crate::line::Line;
-use crate::norm::Usual;
+use crate::norm::{Kind, Usual};
 
 /// A pass of the library, and what follows it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -61,6 +61,17 @@ impl Subject {
         }
         Ok(found.into_iter().map(|(subject, _)| subject).collect())
     }
+
+    /// The same by a tuner's choice; nothing if that is the plan's own, or if the line leaves no choice.
+    pub fn tuned(&self, tuner: &mut Tuner) -> Result<Option<Self>, Error> {
+        let own = Tuning::default();
+        if self.line.common().tuning != own || self.line.kind() == Kind::Piece {
+            return Ok(None);
+        }
+        let mut subject = *self;
+        subject.line.common_mut().tuning = self.line.measured(tuner)?;
+        Ok((subject != *self).then_some(subject))
+    }
 }
 
 impl fmt::Display for Subject {
@@ -80,9 +91,6 @@ pub fn parse(text: &str, usual: &[Usual]) -> anyhow::Result<(Line, Vec<Subject>)
     if common.as_gpu || common.max_binding.is_some() {
         let reason = "the benchmark plans for the device at hand; leave out gpu and binding";
         bail!("{text}: {reason}");
-    }
-    if text.split_whitespace().any(|word| word == "prenorm") {
-        bail!("{text}: the benchmark has no tensors for prenorm; leave it out");
     }
     let default = line.default_pass();
     if default.is_none_or(|default| text.split_whitespace().any(|word| word == default)) {

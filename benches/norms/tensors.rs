@@ -14,8 +14,25 @@ const VERIFIED: usize = 4 << 20;
 /// The tensors that every pass has.
 const USUAL: [&str; 3] = ["x", "dy", "out"];
 
-/// Those that an epilogue with a residual has too.
-const ADDED: [&str; 3] = ["residual", "output", "dresidual"];
+/// Those that a pass has too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Further {
+    None,
+    /// Of an epilogue with a residual.
+    Epilogue,
+    /// Of a pre-norm block. Backward's x is the sum "added".
+    Prenorm,
+}
+
+impl Further {
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::None => &[],
+            Self::Epilogue => &["residual", "output", "dresidual"],
+            Self::Prenorm => &["residual", "added", "dadded"],
+        }
+    }
+}
 
 /// The sizes of what is no activation, and what of the activations goes together.
 pub struct Small {
@@ -57,12 +74,12 @@ fn noise(seed: u64, count: usize) -> Vec<f32> {
 }
 
 impl Tensors {
-    /// So many sets that they take `rotate` bytes at least, with a residual if it `adds` one.
+    /// So many sets that they take `rotate` bytes at least.
     pub fn new(
         gpu: &Gpu,
         problem: Problem,
         small: &Small,
-        adds: bool,
+        further: Further,
         rotate: u64,
     ) -> anyhow::Result<Self> {
         let Problem { shape, dtype, .. } = problem;
@@ -86,18 +103,15 @@ impl Tensors {
             buffer
         };
 
-        let names = if adds {
-            [USUAL, ADDED].concat()
-        } else {
-            USUAL.to_vec()
-        };
+        let names = [&USUAL, further.names()].concat();
         let bytes = dtype.buffer_bytes(elements);
-        let (mut first, mut values) = (HashMap::new(), HashMap::new());
+        let (mut first, mut values) = (HashMap::new(), HashMap::<_, Vec<f64>>::new());
         for name in &names {
             let seed = match *name {
                 "x" => 1,
                 "dy" => 2,
                 "residual" => 4,
+                "dadded" => 5,
                 _ => {
                     first.insert(*name, buffer(gpu, bytes));
                     continue;
@@ -108,6 +122,13 @@ impl Tensors {
             // As they are stored.
             let picked = pick(shape, &channels, &dtype.unpack(&packed)[..elements]);
             values.insert(*name, picked.into_iter().map(f64::from).collect());
+        }
+        if further == Further::Prenorm {
+            let pairs = values["x"].iter().zip(&values["residual"]);
+            let sums: Vec<f32> = pairs.map(|(x, r)| (x + r) as f32).collect();
+            let stored = dtype.unpack(&dtype.pack(&sums));
+            let sums = stored[..sums.len()].iter().copied().map(f64::from);
+            values.insert("added", sums.collect());
         }
         let bytes = first["x"].size();
         let sets = rotate.div_ceil(names.len() as u64 * bytes).clamp(1, 64);
@@ -164,7 +185,7 @@ impl Tensors {
         }
     }
 
-    /// An input's values in the verified channels.
+    /// The values of an input, or of the sum of two, in the verified channels.
     pub fn values(&self, name: &str) -> &[f64] {
         &self.values[name]
     }

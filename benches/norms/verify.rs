@@ -15,6 +15,10 @@ const NEAR_ZERO: f64 = 1e-4;
 /// What is made of the inputs, of those values that are verified.
 struct Expected<'a> {
     tensors: &'a Tensors,
+    /// What is normalized.
+    x: &'a [f64],
+    /// The gradient that it has by another way.
+    dadded: Option<&'a [f64]>,
     epilogue: Epilogue,
     oracle: Box<dyn Oracle + 'a>,
 }
@@ -22,7 +26,7 @@ struct Expected<'a> {
 impl Expected<'_> {
     /// The input of what follows the normalization.
     fn sum(&self) -> Vec<f64> {
-        let mut y = self.oracle.forward(self.tensors.values("x"));
+        let mut y = self.oracle.forward(self.x);
         if self.epilogue.adds() {
             let residual = self.tensors.values("residual");
             y.iter_mut().zip(residual).for_each(|(y, r)| *y += r);
@@ -60,8 +64,10 @@ impl Expected<'_> {
     }
 
     fn gradients(&self) -> Gradients {
-        self.oracle
-            .backward(self.tensors.values("x"), &self.incoming())
+        let mut made = self.oracle.backward(self.x, &self.incoming());
+        let other = made.dx.iter_mut().zip(self.dadded.unwrap_or_default());
+        other.for_each(|(dx, dadded)| *dx += dadded);
+        made
     }
 
     /// Leaves those of two lists of values whose place is not near the ReLU's corner.
@@ -92,11 +98,14 @@ pub fn copied(name: &str, tensors: &Tensors) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Compares what a subject has computed in the first set of tensors; what is too fast to be right is not timed.
-pub fn verify(subject: &Subject, tensors: &Tensors) -> anyhow::Result<()> {
+/// Compares what a subject has `written` into the first set of tensors; what is too fast to be right is not timed.
+pub fn verify(subject: &Subject, tensors: &Tensors, written: Vec<Written>) -> anyhow::Result<()> {
     let line = &subject.line;
+    let prenorm = line.prenorm();
     let expected = Expected {
         tensors,
+        x: tensors.values(if prenorm { "added" } else { "x" }),
+        dadded: prenorm.then(|| tensors.values("dadded")),
         epilogue: line.epilogue(),
         oracle: line.oracle(tensors),
     };
@@ -122,7 +131,7 @@ pub fn verify(subject: &Subject, tensors: &Tensors) -> anyhow::Result<()> {
         Ok(())
     };
     let mut gradients = None;
-    for written in line.written(tensors)? {
+    for written in written {
         match written {
             Written::Y => {
                 let mut y = expected.y();
@@ -130,6 +139,9 @@ pub fn verify(subject: &Subject, tensors: &Tensors) -> anyhow::Result<()> {
                     y.iter_mut().for_each(|y| *y = y.max(0.0));
                 }
                 within(&name, &tensors.read("out")?, &y, each)?;
+            }
+            Written::Added => {
+                within(&name, &tensors.read("added")?, expected.x, Bound::EXACT)?;
             }
             Written::Dx => {
                 let made = gradients.get_or_insert_with(|| expected.gradients());

@@ -1,16 +1,18 @@
 //! The passes of BatchNorm that a tuner chooses for.
 
 use super::config::BatchNormConfig;
+use super::line::{Line, Pass};
 use super::options::{BackwardOptions, EvalOptions, TrainOptions};
 use super::policy::Momentum;
 use super::program;
 use crate::dtype::Problem;
-use crate::error::Error;
+use crate::error::{Error, PlanError};
 use crate::norm::tuner::Tuner;
 use crate::norm::tuning::Tuning;
 
-/// A pass of a configuration, by all that its dispatches depend on. They are the same for every `eps` and `momentum`.
-fn pass(name: &str, config: &BatchNormConfig) -> String {
+/// A pass of a configuration over a problem, by all that its dispatches depend on. They are the same for every `eps` and
+/// `momentum`.
+fn pass(name: &str, config: &BatchNormConfig, problem: Problem) -> String {
     let BatchNormConfig {
         num_features: _,
         eps: _,
@@ -25,7 +27,7 @@ fn pass(name: &str, config: &BatchNormConfig) -> String {
     } = config;
     let word = |present: &bool, word| if *present { word } else { "" };
     format!(
-        "{}.{name} {epilogue}{}{}{}{} {running_variance} single={single_value} non-finite={non_finite}",
+        "{}.{name} {epilogue}{}{}{}{} {running_variance} single={single_value} non-finite={non_finite} {problem}",
         program::NORM.name,
         word(weight, " weight"),
         word(bias, " bias"),
@@ -47,7 +49,7 @@ impl Tuner {
         config: &BatchNormConfig,
     ) -> Result<Tuning, Error> {
         let problem = problem.into();
-        self.choose(&pass("train", config), problem, |caps, tuning| {
+        self.choose(&pass("train", config, problem), problem, |caps, tuning| {
             program::train(caps, problem, config, TrainOptions { tuning })
         })
     }
@@ -64,7 +66,7 @@ impl Tuner {
     ) -> Result<Tuning, Error> {
         let problem = problem.into();
         let name = format!("eval {}", options.y);
-        self.choose(&pass(&name, config), problem, |caps, tuning| {
+        self.choose(&pass(&name, config, problem), problem, |caps, tuning| {
             program::eval(caps, problem, config, EvalOptions { tuning, ..options })
         })
     }
@@ -86,8 +88,34 @@ impl Tuner {
             options.dx.map_or("none", |dx| dx.name()),
             options.parameters
         );
-        self.choose(&pass(&name, config), problem, |caps, tuning| {
+        self.choose(&pass(&name, config, problem), problem, |caps, tuning| {
             program::backward(caps, problem, config, BackwardOptions { tuning, ..options })
         })
+    }
+}
+
+impl Line {
+    /// The choice of a tuner for the pass, on the tuner's device. What the line forces is ignored.
+    ///
+    /// # Errors
+    /// As [`Tuner::train`], and [`PlanError::Unsupported`] for a piece of a pass, which leaves no choice of strategy.
+    pub fn measured(&self, tuner: &mut Tuner) -> Result<Tuning, Error> {
+        let (problem, config) = (self.common.problem, &self.config);
+        match self.pass {
+            Pass::Train => tuner.train(problem, config),
+            Pass::Eval(y) => tuner.eval(problem, config, EvalOptions::default().y(y)),
+            Pass::Backward {
+                frozen,
+                dx,
+                parameters,
+            } => {
+                let options = BackwardOptions::default().frozen(frozen).dx(dx);
+                tuner.backward(problem, config, options.parameters(parameters))
+            }
+            _ => Err(Error::Plan(PlanError::Unsupported {
+                field: "pass",
+                reason: "is a piece, which leaves a tuner no choice of strategy",
+            })),
+        }
     }
 }

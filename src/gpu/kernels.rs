@@ -9,7 +9,6 @@ use super::buffer::allocated;
 use super::caps::{Caps, F16Conversion};
 use super::compose::{Access, ComposeError, Composed, Form};
 use super::guard::{alive, scoped};
-use super::open::Gpu;
 use super::program::{Dispatch, KernelSpec, Program};
 use crate::error::PlanError;
 
@@ -102,12 +101,14 @@ impl Kernels {
     }
 
     /// How kernels convert f16: what the device answers to `ask`, which is called once; integers without a queue to ask with.
-    pub(crate) fn f16_conversion(&self, ask: impl FnOnce(&Gpu) -> F16Conversion) -> F16Conversion {
-        let Some(queue) = self.inner.queue.get() else {
-            return F16Conversion::Integers;
-        };
-        let answer = || ask(&Gpu::from_kernels(self.clone(), queue.clone()));
-        *self.inner.f16.get_or_init(answer)
+    pub(crate) fn f16_conversion(
+        &self,
+        ask: impl FnOnce(&wgpu::Queue) -> F16Conversion,
+    ) -> F16Conversion {
+        match self.inner.queue.get() {
+            Some(queue) => *self.inner.f16.get_or_init(|| ask(queue)),
+            None => F16Conversion::Integers,
+        }
     }
 
     /// The device.

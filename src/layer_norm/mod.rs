@@ -18,9 +18,10 @@ pub use crate::norm::plan::Plan;
 pub use crate::norm::rows::{AffineRows, SavedRows};
 pub use crate::norm::sample::{
     Backward, BackwardBuffers, BackwardOptions, BackwardPlan, Forward, ForwardBuffers,
-    ForwardOptions, ForwardPlan, Layer, Pass, SampleNorm,
+    ForwardOptions, ForwardPlan, Layer, LayerTuning, Pass, SampleNorm,
 };
 pub use crate::norm::tile::Tile;
+pub use crate::norm::tuner::Tuner;
 pub use crate::norm::tuning::{Strategy, Tuning};
 pub use config::LayerNormConfig;
 pub use sample::{LayerNorm, Line};

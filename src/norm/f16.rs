@@ -7,6 +7,7 @@ use crate::gpu::compiled::Compiled;
 use crate::gpu::compose::{Source, sources};
 use crate::gpu::program::{Dispatch, Field, KernelSpec, Need, Program};
 use crate::gpu::{Caps, F16Conversion, Gpu, Kernels};
+use crate::norm::planner::element_f16;
 
 /// The kernel that converts, and the files that it may import.
 pub const CONVERT: &[&[Source]] = &[
@@ -19,21 +20,13 @@ const VALUES: Field = Field::array("values");
 const DECODED: Field = Field::array("decoded");
 const ENCODED: Field = Field::array("encoded");
 
-/// The file that kernels import as `element`.
-pub fn element(conversion: F16Conversion) -> &'static str {
-    match conversion {
-        F16Conversion::Integers => "element_f16",
-        F16Conversion::Packing => "element_f16_packing",
-        F16Conversion::Native => "element_f16_native",
-    }
-}
-
 /// The properties of a device for plans over tensors of this storage type.
 pub fn caps_for(kernels: &Kernels, dtype: Dtype) -> Caps {
     let mut caps = *kernels.caps();
     // On a processor integers are as fast.
     if dtype == Dtype::F16 && !caps.cpu {
-        caps.f16 = kernels.f16_conversion(asked);
+        let gpu = |queue: &wgpu::Queue| Gpu::from_kernels(kernels.clone(), queue.clone());
+        caps.f16 = kernels.f16_conversion(|queue| asked(&gpu(queue)));
     }
     caps
 }
@@ -44,7 +37,7 @@ pub fn asked(gpu: &Gpu) -> F16Conversion {
     let native = native.then_some(F16Conversion::Native);
     let mut own = native.into_iter().chain([F16Conversion::Packing]);
     let is_ieee = |file| is_ieee(gpu, CONVERT, file).unwrap_or(false);
-    own.find(|&conversion| is_ieee(element(conversion)))
+    own.find(|&conversion| is_ieee(element_f16(conversion)))
         .unwrap_or_default()
 }
 

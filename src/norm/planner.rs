@@ -3,7 +3,6 @@
 
 use std::ops::Range;
 
-use super::f16;
 use super::field::SCRATCH;
 use super::options::Epilogue;
 use super::partition::{Geometry, MAX_ROUNDS, Order, Over, Partition};
@@ -12,9 +11,9 @@ use super::tuning::{Held, Strategy, Tuning, code_bytes, wanted_groups};
 use super::uniform::{Params, Reduction, Settings};
 use crate::dtype::{Dtype, Problem};
 use crate::error::PlanError;
-use crate::gpu::Caps;
 use crate::gpu::compose::{Choice, Source};
 use crate::gpu::program::{Dispatch, Field, KernelSpec, Need, Program};
+use crate::gpu::{Caps, F16Conversion};
 
 /// What tells a norm's kernels from those of others.
 #[derive(Debug)]
@@ -102,7 +101,7 @@ impl<'a, S: Settings> Planner<'a, S> {
         let element = match problem.dtype {
             Dtype::F32 if caps.wide_words => "element_f32_wide",
             Dtype::F32 => "element_f32",
-            Dtype::F16 => f16::element(caps.f16),
+            Dtype::F16 => element_f16(caps.f16),
             Dtype::Bf16 => "element_bf16",
         };
         Ok(Self {
@@ -518,6 +517,15 @@ impl<'a, S: Settings> Planner<'a, S> {
             needs,
             vector_bytes,
         })
+    }
+}
+
+/// The file for the slot `element` that converts f16 so.
+pub fn element_f16(conversion: F16Conversion) -> &'static str {
+    match conversion {
+        F16Conversion::Integers => "element_f16",
+        F16Conversion::Packing => "element_f16_packing",
+        F16Conversion::Native => "element_f16_native",
     }
 }
 

@@ -1,13 +1,18 @@
 //! The layer of every norm of this room: parameters, forward and backward.
 
+use std::collections::HashMap;
+
 use super::config::SampleNorm;
 use super::options::{BackwardOptions, ForwardOptions};
 use super::plans::{BackwardBuffers, BackwardPlan, ForwardBuffers, ForwardPlan};
-use crate::error::Error;
+use crate::dtype::Problem;
+use crate::error::{Error, TuneError};
 use crate::gpu::{Gpu, Tensor};
 use crate::norm::layer::{
     BackwardError, Gradients, Input, LayerId, Parameters, Saved, Wanted, like,
 };
+use crate::norm::options::setters;
+use crate::norm::tuner::Tuner;
 use crate::norm::tuning::Tuning;
 
 /// A layer on a device, of a norm whose statistics come from each sample alone.
@@ -30,7 +35,25 @@ pub struct Layer<C> {
     config: C,
     id: LayerId,
     parameters: Parameters,
+    tunings: HashMap<Problem, LayerTuning>,
 }
+
+/// The tuning of each pass of a layer over one kind of tensor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LayerTuning {
+    /// Of [`Layer::train`] and [`Layer::eval`].
+    pub forward: Tuning,
+    /// Of [`Layer::backward`], and of [`Layer::backward_with`] without [`Wanted::dadded`].
+    pub backward: Tuning,
+    /// Of [`Layer::train_added`] and [`Layer::eval_added`].
+    pub added_forward: Tuning,
+    /// Of [`Layer::backward_with`] with [`Wanted::dadded`].
+    pub added_backward: Tuning,
+}
+
+setters!(LayerTuning:
+    forward: Tuning, backward: Tuning, added_forward: Tuning, added_backward: Tuning);
 
 impl<C: SampleNorm> Layer<C> {
     /// Makes the layer, with [`SampleNorm::initial_affine`] as parameters.
@@ -44,6 +67,7 @@ impl<C: SampleNorm> Layer<C> {
             config,
             id: LayerId::new(),
             parameters: Parameters::new(gpu, config.affine_rows(), || config.initial_affine())?,
+            tunings: HashMap::new(),
         })
     }
 
@@ -95,6 +119,77 @@ impl<C: SampleNorm> Layer<C> {
         self.parameters.bias()
     }
 
+    /// Lets a tuner choose strategies and tiles for [`train`](Self::train), [`eval`](Self::eval) and
+    /// [`backward`](Self::backward) over tensors of this shape and storage type. The tuner measures what it does not
+    /// remember: a fraction of a second for each pass, and the time that the driver takes to compile the candidates.
+    ///
+    /// ```no_run
+    /// # use wgpu_norm::layer_norm::Tuner;
+    /// # use wgpu_norm::{Gpu, LayerNormConfig, Shape};
+    /// # let gpu = Gpu::open()?;
+    /// let mut tuner = Tuner::with_file(&gpu, "wgpu-norm.tuning")?;
+    /// let mut norm = LayerNormConfig::new(768).build(&gpu)?;
+    /// norm.tune(&mut tuner, Shape::nlc(4, 1024, 768))?;
+    /// # Ok::<(), wgpu_norm::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Tuner::train`], and [`TuneError::WrongDevice`]. The layer keeps its tuning then.
+    pub fn tune(&mut self, tuner: &mut Tuner, problem: impl Into<Problem>) -> Result<(), Error> {
+        let problem = problem.into();
+        let [forward, backward] = self.measured(tuner, problem, false)?;
+        let tuning = self.tuning(problem).forward(forward).backward(backward);
+        self.set_tuning(problem, tuning);
+        Ok(())
+    }
+
+    /// As [`tune`](Self::tune), for a layer of a pre-norm block: [`train_added`](Self::train_added),
+    /// [`eval_added`](Self::eval_added), and [`backward_with`](Self::backward_with) with [`Wanted::dadded`].
+    ///
+    /// # Errors
+    /// As [`tune`](Self::tune), and [`PlanError::Unsupported`](crate::PlanError::Unsupported) with an epilogue that adds.
+    pub fn tune_added(
+        &mut self,
+        tuner: &mut Tuner,
+        problem: impl Into<Problem>,
+    ) -> Result<(), Error> {
+        let problem = problem.into();
+        let [forward, backward] = self.measured(tuner, problem, true)?;
+        let tuning = self.tuning(problem).added_forward(forward);
+        self.set_tuning(problem, tuning.added_backward(backward));
+        Ok(())
+    }
+
+    /// The choices for forward and backward.
+    fn measured(
+        &self,
+        tuner: &mut Tuner,
+        problem: Problem,
+        prenorm: bool,
+    ) -> Result<[Tuning; 2], Error> {
+        if !tuner.gpu().is(&self.gpu) {
+            return Err(TuneError::WrongDevice.into());
+        }
+        let forward = ForwardOptions::default().prenorm(prenorm);
+        let backward = BackwardOptions::default().prenorm(prenorm);
+        Ok([
+            tuner.sample_forward(problem, &self.config, forward)?,
+            tuner.sample_backward(problem, &self.config, backward)?,
+        ])
+    }
+
+    /// Sets strategies and tiles for the layer's passes over tensors of this shape and storage type. A pass that they
+    /// cannot serve returns an error.
+    pub fn set_tuning(&mut self, problem: impl Into<Problem>, tuning: LayerTuning) {
+        self.tunings.insert(problem.into(), tuning);
+    }
+
+    /// The strategies and tiles that were set for tensors of this shape and storage type.
+    pub fn tuning(&self, problem: impl Into<Problem>) -> LayerTuning {
+        let tuning = self.tunings.get(&problem.into());
+        tuning.copied().unwrap_or_default()
+    }
+
     /// Forward, with what backward needs: `(y, saved)`.
     ///
     /// # Errors
@@ -138,7 +233,14 @@ impl<C: SampleNorm> Layer<C> {
     fn forward(&self, input: Input<'_>, added: Option<&Tensor>) -> Result<(Tensor, Saved), Error> {
         let x = input.x;
         let affine = self.sample_affine(&input)?;
-        let options = ForwardOptions::default().prenorm(added.is_some());
+        let (tuning, prenorm) = (self.tuning(x.problem()), added.is_some());
+        let options = ForwardOptions {
+            tuning: match prenorm {
+                true => tuning.added_forward,
+                false => tuning.forward,
+            },
+            prenorm,
+        };
         let kernels = self.gpu.kernels();
         let plan = ForwardPlan::with_options(kernels, x.problem(), &self.config, options)?;
         let y = like(x)?;
@@ -215,13 +317,17 @@ impl<C: SampleNorm> Layer<C> {
         wanted: Wanted<'_>,
     ) -> Result<Gradients<Option<Tensor>>, Error> {
         saved.check(self.id, &self.gpu, dy, wanted.dadded)?;
+        let (kernels, problem) = (self.gpu.kernels(), saved.x.problem());
+        let (tuning, prenorm) = (self.tuning(problem), wanted.dadded.is_some());
         let options = BackwardOptions {
             dx: wanted.dx,
             parameters: wanted.parameter_gradients(),
-            tuning: Tuning::default(),
-            prenorm: wanted.dadded.is_some(),
+            tuning: match prenorm {
+                true => tuning.added_backward,
+                false => tuning.backward,
+            },
+            prenorm,
         };
-        let (kernels, problem) = (self.gpu.kernels(), saved.x.problem());
         let plan = BackwardPlan::with_options(kernels, problem, &self.config, options)?;
         let rows = self.config.affine_rows_of(saved.x.shape().batch());
         let gradients = wanted.allocate(saved, dy, rows, plan.grads_bytes())?;

@@ -6,9 +6,10 @@ mod layer;
 mod line;
 mod options;
 mod plans;
+mod tune;
 
 pub use config::{Members, Params, SampleNorm, Sealed};
-pub use layer::Layer;
+pub use layer::{Layer, LayerTuning};
 pub use line::{Line, Pass};
 pub use options::{BackwardOptions, ForwardOptions};
 pub use plans::{Backward, BackwardBuffers, BackwardPlan, Forward, ForwardBuffers, ForwardPlan};

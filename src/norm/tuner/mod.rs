@@ -34,7 +34,8 @@ use crate::norm::f16::caps_for;
 /// # Ok::<(), wgpu_norm::Error>(())
 /// ```
 ///
-/// A layer takes all its choices at once, by [`BatchNorm::tune`](crate::BatchNorm::tune).
+/// A layer takes all its choices at once, by [`BatchNorm::tune`](crate::BatchNorm::tune) or, of the other norms,
+/// [`Layer::tune`](crate::group_norm::Layer::tune).
 #[derive(Debug)]
 pub struct Tuner {
     gpu: Gpu,
@@ -97,7 +98,7 @@ impl Tuner {
     }
 
     /// The remembered choice for a pass if there still is a program for it, or the choice with the fastest program. `pass`
-    /// names the norm, the pass, and all of the configuration that the dispatches depend on.
+    /// names the norm, the pass, the problem, and all of the configuration that the dispatches depend on.
     pub(crate) fn choose<U: Uniform + PartialEq>(
         &mut self,
         pass: &str,
@@ -113,10 +114,7 @@ impl Tuner {
             F16Conversion::Integers => String::new(),
             other => format!(" f16 {other}"),
         };
-        let key = format!(
-            "{}{conversion} kernels {kernels:016x}\t{pass} {problem}",
-            self.device
-        );
+        let key = format!("{}{conversion} kernels {kernels:016x}\t{pass}", self.device);
         let remembered = self.file.get(&key);
         if let Some(tuning) = remembered.filter(|&tuning| program(tuning).is_ok()) {
             return Ok(tuning);

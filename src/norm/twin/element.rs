@@ -4,13 +4,14 @@ use crate::dtype::Dtype;
 use crate::gpu::compose::Source;
 use crate::gpu::{F16Conversion, test_gpu};
 use crate::norm::f16::{
-    CONVERT, around, asked, caps_for, converted, element, is_flushed, is_ieee, same, words,
+    CONVERT, around, asked, caps_for, converted, is_flushed, is_ieee, same, words,
 };
+use crate::norm::planner::element_f16;
 
 #[test]
 fn every_value_is_decoded_and_rounded_as_ieee_754_wants() {
     for (dtype, file) in [
-        (Dtype::F16, element(F16Conversion::Integers)),
+        (Dtype::F16, element_f16(F16Conversion::Integers)),
         (Dtype::Bf16, "element_bf16"),
     ] {
         let (all, values) = (words(), around(dtype));
@@ -92,13 +93,16 @@ fn a_device_is_asked_once_and_only_for_f16() {
     for dtype in [Dtype::F32, Dtype::Bf16] {
         assert_eq!(caps_for(kernels, dtype), *kernels.caps());
     }
-    let answer = kernels.f16_conversion(asked);
+    let answer = kernels.f16_conversion(|_| asked(test_gpu()));
     assert_eq!(kernels.f16_conversion(|_| panic!("asked twice")), answer);
     // The kernels of a guest that gave no queue have no way to ask.
     let guest = crate::gpu::Kernels::new(test_gpu().device()).expect("the test device");
-    assert_eq!(guest.f16_conversion(asked), F16Conversion::Integers);
+    assert_eq!(
+        guest.f16_conversion(|_| asked(test_gpu())),
+        F16Conversion::Integers
+    );
     let asking = guest.with_queue(test_gpu().queue());
-    assert_eq!(asking.f16_conversion(asked), answer);
+    assert_eq!(asking.f16_conversion(|_| asked(test_gpu())), answer);
     assert_eq!(
         caps_for(&asking, Dtype::F16).f16 == answer,
         !asking.caps().cpu || answer == F16Conversion::Integers
