@@ -59,6 +59,11 @@ pub trait Norm: fmt::Display {
 
     fn launches(&self, caps: &Caps, form: Form) -> Result<Vec<Launch>, PlanError>;
 
+    /// What the benchmark's reference does not know, by its word in the line.
+    fn unverified(&self) -> Option<&'static str> {
+        None
+    }
+
     /// The choice of a tuner for the pass.
     fn measured(&self, tuner: &mut Tuner) -> Result<Tuning, Error>;
 

@@ -20,6 +20,12 @@ pub trait Config: SampleNorm {
     /// Sets the epilogue.
     fn fuse(&mut self, epilogue: Epilogue);
 
+    /// What the reference does not know.
+    fn unverified(&self) -> Option<&'static str>;
+
+    /// Whether 1 is added to the weight.
+    fn adds_one(&self) -> bool;
+
     /// The number of values of weight or bias.
     fn parameters(&self) -> usize;
 
@@ -29,7 +35,7 @@ pub trait Config: SampleNorm {
     /// Neighbouring channels that share statistics.
     fn together(&self, shape: Shape) -> usize;
 
-    /// y in f64, without the epilogue, of some channels.
+    /// y in f64, without the epilogue, of some channels, for the weight that multiplies.
     fn y(&self, of: &Verified<'_>, x: &[f64]) -> Vec<f64>;
 
     /// The gradients in f64, without the epilogue.
@@ -37,6 +43,7 @@ pub trait Config: SampleNorm {
 }
 
 /// The verified channels of a tensor, and their parameters if the norm has them.
+#[derive(Clone, Copy)]
 pub struct Verified<'a> {
     pub shape: Shape,
     pub weight: Option<&'a [f64]>,
@@ -49,13 +56,28 @@ struct Reference<'a, C> {
     of: Verified<'a>,
 }
 
+impl<C: Config> Reference<'_, C> {
+    /// The weight, with 1 added if the norm adds it.
+    fn factors(&self) -> Option<Vec<f64>> {
+        let offset = f64::from(u8::from(self.config.adds_one()));
+        let weight = self.of.weight?.iter();
+        Some(weight.map(|weight| weight + offset).collect())
+    }
+
+    fn with<'b>(&'b self, weight: Option<&'b [f64]>) -> Verified<'b> {
+        Verified { weight, ..self.of }
+    }
+}
+
 impl<C: Config> Oracle for Reference<'_, C> {
     fn forward(&self, x: &[f64]) -> Vec<f64> {
-        self.config.y(&self.of, x)
+        let factors = self.factors();
+        self.config.y(&self.with(factors.as_deref()), x)
     }
 
     fn backward(&self, x: &[f64], dy: &[f64]) -> Gradients {
-        self.config.gradients(&self.of, x, dy)
+        let factors = self.factors();
+        self.config.gradients(&self.with(factors.as_deref()), x, dy)
     }
 }
 
@@ -85,6 +107,10 @@ impl<C: Config> Norm for SampleLine<C> {
 
     fn prenorm(&self) -> bool {
         self.prenorm
+    }
+
+    fn unverified(&self) -> Option<&'static str> {
+        self.config.unverified()
     }
 
     fn default_pass(&self) -> Option<&'static str> {

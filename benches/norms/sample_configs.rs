@@ -2,14 +2,19 @@
 
 use wgpu_norm::instance_norm::Epilogue;
 use wgpu_norm::reference::{group_norm, instance_norm, layer_norm, rms_norm};
+use wgpu_norm::rms_norm::Rounding;
 use wgpu_norm::{GroupNormConfig, InstanceNormConfig, LayerNormConfig, RmsNormConfig, Shape};
 
 use crate::oracle::Gradients;
 use crate::sample::{Config, Verified};
 
-/// Getter and setter of the epilogue.
-macro_rules! epilogue {
+/// The members that all configurations have.
+macro_rules! members {
     () => {
+        fn adds_one(&self) -> bool {
+            self.unit_offset
+        }
+
         fn fused(&self) -> Epilogue {
             self.epilogue
         }
@@ -33,7 +38,11 @@ macro_rules! gradients {
 }
 
 impl Config for InstanceNormConfig {
-    epilogue!();
+    members!();
+
+    fn unverified(&self) -> Option<&'static str> {
+        self.per_sample.then_some("per-sample")
+    }
 
     fn parameters(&self) -> usize {
         self.num_features
@@ -63,7 +72,11 @@ impl Config for InstanceNormConfig {
 }
 
 impl Config for GroupNormConfig {
-    epilogue!();
+    members!();
+
+    fn unverified(&self) -> Option<&'static str> {
+        self.per_sample.then_some("per-sample")
+    }
 
     fn parameters(&self) -> usize {
         self.num_channels
@@ -101,7 +114,11 @@ fn rows(size: usize, shape: Shape) -> usize {
 }
 
 impl Config for LayerNormConfig {
-    epilogue!();
+    members!();
+
+    fn unverified(&self) -> Option<&'static str> {
+        self.per_sample.then_some("per-sample")
+    }
 
     fn parameters(&self) -> usize {
         self.normalized_size
@@ -131,14 +148,14 @@ impl Config for LayerNormConfig {
     }
 }
 
-/// The factors of a row: the weight, with 1 added if the norm adds it.
-fn factors(config: &RmsNormConfig, weight: Option<&[f64]>) -> Option<Vec<f64>> {
-    let offset = if config.unit_offset { 1.0 } else { 0.0 };
-    Some(weight?.iter().map(|weight| weight + offset).collect())
-}
-
 impl Config for RmsNormConfig {
-    epilogue!();
+    members!();
+
+    fn unverified(&self) -> Option<&'static str> {
+        let rounds = self.rounding != Rounding::Once;
+        let rounding = rounds.then_some("rounding=before-weight");
+        self.per_sample.then_some("per-sample").or(rounding)
+    }
 
     fn parameters(&self) -> usize {
         self.normalized_size
@@ -153,13 +170,11 @@ impl Config for RmsNormConfig {
     }
 
     fn y(&self, of: &Verified<'_>, x: &[f64]) -> Vec<f64> {
-        let weight = factors(self, of.weight);
-        rms_norm::forward(self.normalized_size, x, weight.as_deref(), self.eps.into()).y
+        rms_norm::forward(self.normalized_size, x, of.weight, self.eps.into()).y
     }
 
     fn gradients(&self, of: &Verified<'_>, x: &[f64], dy: &[f64]) -> Gradients {
-        let (size, weight) = (self.normalized_size, factors(self, of.weight));
-        let made = rms_norm::backward(size, x, dy, weight.as_deref(), self.eps.into());
+        let made = rms_norm::backward(self.normalized_size, x, dy, of.weight, self.eps.into());
         Gradients {
             dx: made.dx,
             dweight: made.dweight,
