@@ -63,6 +63,21 @@ const SINGLE_VALUES: [&str; 10] = [
     "n1c5 nc f32 backward-apply single=running gpu",
 ];
 
+/// Running statistics moved by those of instances, which no other case runs: one lane and many for a channel, channels beyond
+/// a workgroup, and every policy.
+const INSTANCES: [&str; 10] = [
+    "n3c5h4w3 nchw f32 instances",
+    "n2c7l5 nlc f32 instances gpu",
+    "n1c4l2 ncl f32 instances",
+    "n33c6h3w3 nhwc f32 instances gpu",
+    "n41c130l3 ncl f32 instances",
+    "n600c3l2 ncl f32 instances gpu",
+    "n5c9l4 ncl f32 instances cumulative gpu",
+    "n7c4l6 ncl f32 instances biased keras-momentum=0.7",
+    "n4c4l3 nlc f32 instances momentum=0.3 no-bias non-finite=skip gpu",
+    "n0c4l3 ncl f32 instances",
+];
+
 /// Whether the environment names one case, as a failing test prints it.
 pub fn alone() -> bool {
     std::env::var_os("WGPU_NORM_LINE").is_some()
@@ -81,7 +96,11 @@ pub fn all_cases() -> Vec<BatchCase> {
 
 /// Those that a device runs, out of more than twice as many drawn ones.
 pub fn cases() -> Vec<BatchCase> {
-    covering(SINGLE_VALUES.len(), cases_with(40), Vec::new())
+    covering(
+        SINGLE_VALUES.len() + INSTANCES.len(),
+        cases_with(40),
+        Vec::new(),
+    )
 }
 
 /// The basic cases of every shape, and one in `one_in` of the whole product of tunings, passes, storage types, epilogues,
@@ -90,7 +109,8 @@ fn cases_with(one_in: u64) -> Vec<BatchCase> {
     if let Some(named) = named() {
         return named;
     }
-    let lines = SINGLE_VALUES.iter().map(|line| line.parse());
+    let lines = SINGLE_VALUES.iter().chain(&INSTANCES);
+    let lines = lines.map(|line| line.parse());
     let mut cases: Vec<_> = lines.map(|case| case.expect("a line")).collect();
     let mut lottery = Lottery::default();
     let narrow = shapes(&EXTENTS).into_iter().map(|shape| (shape, false));

@@ -8,7 +8,7 @@ mod options;
 mod plans;
 
 pub use config::{Members, Params, SampleNorm, Sealed};
-pub use layer::Layer;
+pub use layer::{Layer, Passes};
 pub use line::{Line, Pass};
 pub use options::{BackwardOptions, ForwardOptions};
 pub use plans::{Backward, BackwardBuffers, BackwardPlan, Forward, ForwardBuffers, ForwardPlan};
