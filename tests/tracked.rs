@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use wgpu_norm::batch_norm::{
-    BackwardError, Epilogue, Freeze, Gradients, InstancesPlan, NonFinite, Saved, SingleValue,
-    Wanted,
+    BackwardError, Epilogue, Freeze, Gradients, InstancesBuffers, InstancesPlan, NonFinite, Saved,
+    SingleValue, Wanted,
 };
 use wgpu_norm::instance_norm::{ForwardBuffers, ForwardPlan, Line};
 use wgpu_norm::reference::batch_norm::Running;
@@ -449,7 +449,22 @@ fn a_plan_leaves_the_moments_of_each_instance() {
         assert!(matches!(without, Err(BindError::Missing { .. })));
         let mut encoder = gpu.device().create_command_encoder(&Default::default());
         with.unwrap().encode(&mut encoder);
+        // They move what a BatchNorm has, in the same submission.
+        let mut norm = tracked(&gpu, BatchNormConfig::new(5));
+        let batch_norm = norm.batch_norm();
+        let average = InstancesPlan::new(gpu.kernels(), batch_norm.config(), 3).unwrap();
+        assert_eq!(average.moments_bytes(), plan.moments_bytes());
+        let running = batch_norm.running_buffer().map(|running| running.slice(..));
+        let buffers = InstancesBuffers::new(moments.slice(..));
+        let refused = average.bind(&buffers).unwrap_err();
+        assert!(matches!(refused, BindError::Missing { .. }));
+        let average = average.bind(&buffers.running(running)).unwrap();
+        average.encode(&mut encoder);
         gpu.queue().submit([encoder.finish()]);
+        let moved = norm.batch_norm().state().unwrap();
+        norm.batch_norm_mut().reset_running_stats().unwrap();
+        norm.train(&x).map(drop).unwrap();
+        assert_eq!(norm.batch_norm().state().unwrap(), moved);
         let rows = download(&gpu, &moments, 60);
         let expected = instance_norm::moments(shape, &wide(&values));
         let row = |value: fn(&Moments) -> f64| expected.iter().map(value).collect::<Vec<_>>();
