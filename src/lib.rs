@@ -19,7 +19,8 @@
 //!
 //! Each call is one submission, and returns before it is done. `read`, `weight` and `state` wait.
 //!
-//! The other norms have one forward pass for training and evaluation, and no running statistics:
+//! The other norms have one forward pass for training and evaluation, and no running statistics. (For an InstanceNorm that has
+//! some, there is [`TrackedInstanceNorm`].)
 //!
 //! ```no_run
 //! use wgpu_norm::group_norm::Epilogue;
@@ -62,7 +63,7 @@
 //! |---|---|---|---|---|
 //! | [`BatchNorm`] | a channel of the batch | a channel | yes, or without | yes |
 //! | [`GroupNorm`] | some channels of a sample | a channel | no | no |
-//! | [`InstanceNorm`] | a channel of a sample | a channel, none by default | no | no |
+//! | [`InstanceNorm`] | a channel of a sample | a channel, none by default | no; [`TrackedInstanceNorm`] yes | no |
 //! | [`LayerNorm`] | a row of neighbours in memory | a value of a row | no | no |
 //! | [`RmsNorm`] | a row of neighbours in memory | a value of a row; weight only | no | no |
 //!
@@ -169,7 +170,7 @@
 //! * Weight and bias are independent switches.
 //! * Tensors are in memory order. LayerNorm and RMSNorm take a number, `normalized_size`, for torch's `normalized_shape`: the
 //!   product of the innermost extents.
-//! * InstanceNorm has no running statistics, and RMSNorm's default `eps` is that of f32 for every storage type. The page
+//! * InstanceNorm with running statistics is [`TrackedInstanceNorm`], and RMSNorm's default `eps` is that of f32 for every storage type. The page
 //!   [`choose`](choose#where-torch-surprises) has more.
 //!
 //! # Cargo features
@@ -208,6 +209,7 @@ mod shape;
 #[cfg(feature = "safetensors")]
 pub mod state;
 pub mod sync;
+mod tracked;
 mod word;
 
 pub use batch_norm::{BatchNorm, BatchNormConfig};
@@ -229,6 +231,7 @@ pub use norm::sample::{Line as SampleLine, SampleNorm};
 pub use rms_norm::{RmsNorm, RmsNormConfig};
 pub use shape::{Layout, Shape, ShapeError};
 pub use sync::SyncBatchNorm;
+pub use tracked::TrackedInstanceNorm;
 /// The version of wgpu that the crate's signatures use.
 pub use wgpu;
 pub use word::WordError;
@@ -273,6 +276,7 @@ mod tests {
         check::<batch_norm::BackwardPlan>();
         check::<batch_norm::Step>();
         check::<batch_norm::Tuner>();
+        check::<TrackedInstanceNorm>();
         check::<SyncBatchNorm>();
         check::<sync::Saved>();
         check::<sync::Group>();

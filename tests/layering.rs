@@ -24,7 +24,7 @@ const FLOORS: &[&[&str]] = &[
         "layer_norm/",
         "rms_norm/",
     ],
-    &["convert.rs", "fold.rs", "state/", "sync/"],
+    &["convert.rs", "fold.rs", "state/", "sync/", "tracked.rs"],
     &["lib.rs", "architecture/", "choose.rs"],
 ];
 
@@ -58,6 +58,7 @@ const ON_A_DEVICE: &[&str] = &[
     "batch_norm/state.rs",
     "sync/forward.rs",
     "sync/backward.rs",
+    "tracked.rs",
 ];
 
 /// What names every buffer of a norm.

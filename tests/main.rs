@@ -33,6 +33,7 @@ mod statistics;
 mod suites;
 mod sync;
 mod sync_suite;
+mod tracked;
 mod tuner;
 mod two_norms;
 mod words;

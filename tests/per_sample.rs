@@ -407,3 +407,13 @@ fn a_batch_without_samples_or_values_has_no_gradients_to_speak_of() {
     assert_eq!(gradients.weight().unwrap(), Some(vec![0.0; 16]));
     assert_eq!(gradients.bias().unwrap(), Some(vec![0.0; 16]));
 }
+
+/// A shape whose parameters no device could count, though it has no values.
+#[test]
+fn parameters_beyond_all_counts_are_refused() {
+    let gpu = gpu();
+    let many = 1 << 20;
+    let config = GroupNormConfig::new(1, many).per_sample(true);
+    let plan = ForwardPlan::new(gpu.kernels(), Shape::nchw(many, many, 0, 1), &config);
+    assert!(matches!(plan, Err(PlanError::TooManyElements { .. })));
+}

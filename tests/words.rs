@@ -127,7 +127,7 @@ fn a_word_that_is_none_is_named_with_those_that_are() {
     assert_eq!("f8".parse::<Dtype>().unwrap_err().word, "f8");
 }
 
-const BATCH_LINES: [&str; 14] = [
+const BATCH_LINES: [&str; 15] = [
     "n32c64h56w56 nchw f16 relu backward in-place no-bias split 256x32",
     "n4c3 nc f32 train",
     "n4c3l5 ncl bf16 add-relu eval",
@@ -136,6 +136,7 @@ const BATCH_LINES: [&str; 14] = [
     "n4c3h5w6 nhwc f32 frozen-backward skip no-weight no-bias",
     "n4c8d2h5w6 ndhwc f16 frozen-backward in-place accumulate reread",
     "n4c3 nc f32 stats gpu binding=1024",
+    "n4c3l5 ncl f32 instances cumulative",
     "n4c3 nc f32 combine=7",
     "n4c3 nc f32 finalize=1 momentum=0.3",
     "n4c3 nc f32 apply in-place eps=0.001",
@@ -144,9 +145,10 @@ const BATCH_LINES: [&str; 14] = [
     "n4c3h5w6 nchw f32 relu backward-apply in-place split 64x32",
 ];
 
-const INSTANCE_LINES: [&str; 4] = [
+const INSTANCE_LINES: [&str; 5] = [
     "instance n2c64h56w56 nhwc f16 relu backward in-place no-weight split 256x32",
     "instance n2c3l5 ncl f32 forward",
+    "instance n2c3l5 ncl f32 forward prenorm tracked no-bias",
     "instance n2c3l5 nlc bf16 add-relu forward no-weight no-bias eps=0.001 gpu binding=1024",
     "instance n2c3h4w4 nchw f32 backward no-dx accumulate",
 ];

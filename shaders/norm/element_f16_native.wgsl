@@ -1,7 +1,7 @@
 // Activations stored as f16, four to a vector of 8 bytes, converted by the type f16 of WGSL.
 //
 // WGSL leaves the rounding, what is too large, and subnormals to the driver. So a plan takes this file only on a device that
-// was asked (`src/gpu/f16.rs`), and rounds to nearest, ties to even.
+// was asked (`src/norm/f16.rs`), and rounds to nearest, ties to even.
 
 #enable f16
 

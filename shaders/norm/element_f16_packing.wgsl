@@ -1,7 +1,7 @@
 // Activations stored as f16, four to a vector of 8 bytes, two to a word, converted by the functions of WGSL that pack words.
 //
 // WGSL leaves the rounding, what is too large, and subnormals to the driver. So a plan takes this file only on a device that
-// was asked (`src/gpu/f16.rs`), and rounds to nearest, ties to even.
+// was asked (`src/norm/f16.rs`), and rounds to nearest, ties to even.
 
 alias StorageVector = vec2<u32>;
 

@@ -39,6 +39,8 @@ pub enum Pass {
     Combine(u32),
     /// `finalize=1`, of this many parts
     Finalize(u32),
+    /// `instances`, as many as the shape has samples
+    Instances,
     /// `apply`, with `in-place`
     Apply(Destination),
     /// `backward-reduce`
@@ -67,6 +69,7 @@ impl Pass {
             "backward" => Self::backward(false),
             "frozen-backward" => Self::backward(true),
             "stats" => Self::Stats,
+            "instances" => Self::Instances,
             "apply" => Self::Apply(Destination::OutOfPlace),
             "backward-reduce" => Self::BackwardReduce,
             "backward-apply" => Self::BackwardApply(Destination::OutOfPlace),
@@ -103,6 +106,7 @@ impl fmt::Display for Pass {
             Self::Stats => ("stats", None),
             Self::Combine(parts) => return write!(f, "combine={parts}"),
             Self::Finalize(parts) => return write!(f, "finalize={parts}"),
+            Self::Instances => ("instances", None),
             Self::Apply(place) => ("apply", Some(place)),
             Self::BackwardReduce => ("backward-reduce", None),
             Self::BackwardCombine(parts) => return write!(f, "backward-combine={parts}"),
@@ -189,6 +193,11 @@ impl Line {
             Pass::Stats => program_pieces::stats(caps, problem, config, piece),
             Pass::Combine(parts) => program_pieces::combine(caps, config, parts),
             Pass::Finalize(parts) => program_pieces::finalize(caps, config, parts),
+            Pass::Instances => {
+                // A tensor with more samples has too many values.
+                let samples = problem.shape.batch().try_into().unwrap_or(u32::MAX);
+                program_pieces::instances(caps, config, samples)
+            }
             Pass::Apply(y) => program_pieces::apply(caps, problem, config, piece.destination(y)),
             Pass::BackwardReduce => program_pieces::backward_reduce(caps, problem, config, piece),
             Pass::BackwardCombine(parts) => program_pieces::backward_combine(caps, config, parts),

@@ -5,6 +5,7 @@
 //!   is made once for a problem, bound once to buffers, and recorded any number of times.
 //! * [`StatsPlan`], [`CombinePlan`], [`FinalizePlan`], [`ApplyPlan`], [`BackwardReducePlan`], [`BackwardCombinePlan`] and
 //!   [`BackwardApplyPlan`] are pieces of passes, for callers who divide a batch over several devices or calls.
+//!   [`InstancesPlan`] moves running statistics by those of an InstanceNorm.
 //! * [`TrainPlan::describe`] and [`Line::launches`] give the dispatches as data, to callers whose engine launches kernels.
 //!
 //! # What goes with what
@@ -91,7 +92,8 @@ pub use pieces::{
     Apply, ApplyBuffers, ApplyPlan, BackwardApply, BackwardApplyBuffers, BackwardApplyPlan,
     BackwardCombine, BackwardCombineBuffers, BackwardCombinePlan, BackwardReduce,
     BackwardReduceBuffers, BackwardReducePlan, CombineBuffers, CombineParts, CombinePlan, Finalize,
-    FinalizeBuffers, FinalizePlan, Stats, StatsBuffers, StatsPlan,
+    FinalizeBuffers, FinalizePlan, Instances, InstancesBuffers, InstancesPlan, Stats, StatsBuffers,
+    StatsPlan,
 };
 pub use plans::{
     Backward, BackwardBuffers, BackwardPlan, Eval, EvalBuffers, EvalPlan, Train, TrainBuffers,

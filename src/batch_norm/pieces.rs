@@ -60,6 +60,23 @@ buffers! {
     running: RUNNING,
 }
 
+/// Moments of instances, each a channel of one sample, move the running statistics as in torch's InstanceNorm: by the average
+/// of their means, and by the average of their variances. A variance is over one value less than an instance has, or by
+/// [`RunningVariance::Biased`](super::RunningVariance::Biased) over all of them. Momentum and counters are those of a batch.
+pub type InstancesPlan = Plan<Instances>;
+
+buffers! {
+    /// The caller's memory for an [`InstancesPlan`].
+    InstancesBuffers of Instances, "batch_norm instances";
+    /// f32 rows `[mean: N C] [mean_low: N C] [m2: N C] [count: N C]` ([`MomentRows`](super::MomentRows)) for `N` samples, those
+    /// of one sample after the other, as a [`ForwardPlan`](crate::instance_norm::ForwardPlan) with
+    /// [`track_running_stats`](crate::InstanceNormConfig::track_running_stats) writes them. All counts are equal.
+    moments: MOMENTS,
+    ;
+    /// See [`TrainBuffers::running`](super::TrainBuffers::running).
+    running: RUNNING,
+}
+
 /// `y` by statistics that are saved: last piece of the forward pass.
 pub type ApplyPlan = Plan<Apply>;
 
@@ -145,7 +162,7 @@ buffers! {
 macro_rules! combining_piece {
     ($plan:ident: $program:ident) => {
         impl $plan {
-            /// Plans and compiles for this many parts.
+            /// Plans and compiles for this many parts, which are samples for instances.
             ///
             /// # Errors
             /// [`PlanError`], naming the field at fault; [`PlanError::Unsupported`] for too many parts.
@@ -167,4 +184,5 @@ constructors!(BackwardReducePlan: BatchNormConfig, PieceOptions, program_pieces:
 constructors!(BackwardApplyPlan: BatchNormConfig, PieceOptions, program_pieces::backward_apply);
 combining_piece!(CombinePlan: combine);
 combining_piece!(FinalizePlan: finalize);
+combining_piece!(InstancesPlan: instances);
 combining_piece!(BackwardCombinePlan: backward_combine);

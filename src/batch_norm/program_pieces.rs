@@ -101,6 +101,34 @@ pub fn finalize(
     planner.program(vec![dispatch], needs)
 }
 
+/// The averages of the moments of so many samples' instances move the running statistics.
+pub fn instances(
+    caps: &Caps,
+    config: &BatchNormConfig,
+    samples: u32,
+) -> Result<Program<Params>, PlanError> {
+    if !config.track_running_stats {
+        return Err(PlanError::NoRunningStatistics);
+    }
+    let planner = without_values(caps, config, Statistics::Batch { track: true })?;
+    let channels = planner.partition.statistics();
+    let row = u64::from(samples) * u64::from(channels);
+    let params = planner.combination(samples.into(), channels)?;
+    // No device has memory for longer rows, and `program` returns that error.
+    let params = BatchPlanner::with_parts(params, samples, row.try_into().unwrap_or(u32::MAX));
+    let running = Finalized::Running;
+    let dispatch = finalize::dispatch(&planner, Combine::Instances, running, params);
+    let needs = vec![
+        Need {
+            field: MOMENTS,
+            bytes: 4 * MOMENT_ROWS * row,
+        },
+        planner.statistics(RUNNING, RUNNING_ROWS),
+    ];
+    let dispatches = (samples > 0).then_some(dispatch);
+    planner.program(dispatches.into_iter().collect(), needs)
+}
+
 /// `y` by statistics that are saved.
 pub fn apply(
     caps: &Caps,

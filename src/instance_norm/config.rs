@@ -2,7 +2,7 @@
 
 use crate::error::PlanError;
 use crate::norm::options::{Epilogue, check_eps, setters};
-use crate::norm::rows::{AffineRows, SavedRows};
+use crate::norm::rows::{AffineRows, MomentRows, SavedRows};
 use crate::norm::sample::SampleNorm;
 use crate::shape::Shape;
 
@@ -29,12 +29,17 @@ pub struct InstanceNormConfig {
     pub per_sample: bool,
     /// Whether the output is scaled by `1 + weight`, and a new layer's weight is 0. The sum is f32. Default false.
     pub unit_offset: bool,
+    /// Whether a forward plan also leaves the moments of each instance, for running statistics
+    /// ([`ForwardBuffers::moments`](super::ForwardBuffers::moments)). The layer that keeps those is
+    /// [`TrackedInstanceNorm`](crate::TrackedInstanceNorm). Default false.
+    pub track_running_stats: bool,
     /// What follows the normalization in the same pass. Default nothing.
     pub epilogue: Epilogue,
 }
 
 setters!(InstanceNormConfig:
-    eps: f32, weight: bool, bias: bool, per_sample: bool, unit_offset: bool, epilogue: Epilogue);
+    eps: f32, weight: bool, bias: bool, per_sample: bool, unit_offset: bool, track_running_stats: bool,
+    epilogue: Epilogue);
 
 impl InstanceNormConfig {
     /// torch's defaults for `num_features` channels.
@@ -46,6 +51,7 @@ impl InstanceNormConfig {
             bias: false,
             per_sample: false,
             unit_offset: false,
+            track_running_stats: false,
             epilogue: Epilogue::Identity,
         }
     }
@@ -65,6 +71,13 @@ impl InstanceNormConfig {
     /// other.
     pub fn saved_rows(&self, samples: usize) -> SavedRows {
         SavedRows::new(self.num_features.saturating_mul(samples))
+    }
+
+    /// The rows of the buffer `moments` for a batch of this many samples, in the order of [`saved_rows`](Self::saved_rows);
+    /// `None` without [`track_running_stats`](Self::track_running_stats).
+    pub fn moment_rows(&self, samples: usize) -> Option<MomentRows> {
+        let instances = self.num_features.saturating_mul(samples);
+        self.track_running_stats.then(|| MomentRows::new(instances))
     }
 
     /// Checks what does not depend on a shape.

@@ -4,8 +4,9 @@ use super::config::InstanceNormConfig;
 use crate::dtype::Problem;
 use crate::error::PlanError;
 use crate::gpu::Caps;
+use crate::gpu::compose::{Source, sources};
 use crate::gpu::program::Program;
-use crate::norm::field::SAVED;
+use crate::norm::field::{MOMENTS, SAVED};
 use crate::norm::kernels::backward_normalize::Means;
 use crate::norm::kernels::finalize::Finalized;
 use crate::norm::kernels::{SUMS_FLOATS, backward_reread, backward_resident, backward_stats};
@@ -16,10 +17,16 @@ use crate::norm::tuning::{Strategy, Tuning};
 use crate::norm::uniform::EpsSettings;
 use crate::norm::{passes, sources};
 
-/// InstanceNorm's kernels: all of them are shared.
+/// The files of `shaders/instance_norm`.
+const SOURCES: &[Source] = sources!("instance_norm": running_instances);
+
+/// Rows of moments.
+const MOMENT_ROWS: u64 = 4;
+
+/// InstanceNorm's kernels.
 pub static NORM: Norm = Norm {
     name: "instance_norm",
-    sources: &[sources::SOURCES],
+    sources: &[sources::SOURCES, SOURCES],
     settings: "settings_eps",
 };
 
@@ -57,9 +64,14 @@ pub fn forward(
     options: ForwardOptions,
 ) -> Result<Program<Params>, PlanError> {
     let mut planner = planner(caps, problem, config, options.tuning)?;
+    let track = config.track_running_stats;
+    if track {
+        planner.choose(("running", "running_instances"));
+    }
     passes::set_prenorm(&mut planner, options.prenorm)?;
     let dispatches = passes::forward(&mut planner)?;
-    let needs = passes::forward_needs(&planner);
+    let mut needs = passes::forward_needs(&planner);
+    needs.extend(track.then(|| planner.statistics(MOMENTS, MOMENT_ROWS)));
     planner.program(dispatches, needs)
 }
 

@@ -17,12 +17,22 @@ pub type InstanceNorm = Layer<InstanceNormConfig>;
 /// A problem line of InstanceNorm: [`SampleLine`](crate::SampleLine) has its methods.
 pub type Line = sample::Line<InstanceNormConfig>;
 
+/// In a problem line: with the moments of each instance.
+const TRACKED: &str = "tracked";
+
 impl InstanceNormConfig {
     /// Makes the layer: weight one (zero with `unit_offset`), bias zero.
     ///
     /// # Errors
-    /// [`PlanError`] for a configuration that fits no shape; [`GpuError`](crate::GpuError).
+    /// [`PlanError`] for a configuration that fits no shape; [`PlanError::Unsupported`] with
+    /// [`track_running_stats`](Self::track_running_stats), which is for plans; [`GpuError`](crate::GpuError).
     pub fn build(self, gpu: &Gpu) -> Result<InstanceNorm, Error> {
+        if self.track_running_stats {
+            return Err(Error::Plan(PlanError::Unsupported {
+                field: "track_running_stats",
+                reason: "an InstanceNorm keeps no running statistics; make a TrackedInstanceNorm of a BatchNorm",
+            }));
+        }
         Layer::new(gpu, self)
     }
 }
@@ -84,5 +94,16 @@ impl Sealed for InstanceNormConfig {
 
     fn of_shape(shape: Shape) -> Self {
         Self::new(shape.channels()).affine(true)
+    }
+
+    fn read(&mut self, word: &str) -> bool {
+        let tracked = word == TRACKED;
+        self.track_running_stats |= tracked;
+        tracked
+    }
+
+    fn words(&self, _: Shape) -> Vec<String> {
+        let word = self.track_running_stats.then(|| TRACKED.to_owned());
+        word.into_iter().collect()
     }
 }

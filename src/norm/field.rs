@@ -26,8 +26,8 @@ pub const AFFINE: Field = Field::array("affine").optional();
 pub const GRADS: Field = Field::array("grads").optional();
 /// The statistics that a forward pass saves for backward.
 pub const SAVED: Field = Field::array("saved");
-/// Moments of a batch.
-pub const MOMENTS: Field = Field::array("moments");
+/// Moments of a batch, or of its instances.
+pub const MOMENTS: Field = Field::array("moments").optional();
 /// Moments, or sums, of the parts of a batch.
 pub const PARTS: Field = Field::array("parts");
 /// The sums that backward needs.

@@ -332,12 +332,15 @@ impl Partition {
 
     /// The same division, where each of `samples` samples has parameters of its own. They must be whole planes, or outer groups
     /// whose statistics and parameters have the same index.
-    pub fn with_parameters_of(self, samples: u32) -> Self {
-        Self {
-            parameters: samples * self.sample_parameters,
-            sample_values: self.elements / samples.max(1),
+    /// `None` for more parameters than a tensor may have values.
+    pub fn with_parameters_of(self, samples: usize) -> Option<Self> {
+        let parameters = u64::from(self.sample_parameters).checked_mul(samples as u64)?;
+        let parameters = (parameters <= MAX_ELEMENTS).then_some(parameters as u32)?;
+        Some(Self {
+            parameters,
+            sample_values: self.elements.checked_div(samples as u32).unwrap_or(0),
             ..self
-        }
+        })
     }
 
     /// Whether each sample has parameters of its own.

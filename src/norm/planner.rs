@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::field::SCRATCH;
 use super::options::Epilogue;
-use super::partition::{Geometry, MAX_ROUNDS, Order, Over, Partition};
+use super::partition::{Geometry, MAX_ELEMENTS, MAX_ROUNDS, Order, Over, Partition};
 use super::tile::Tile;
 use super::tuning::{Held, Strategy, Tuning, code_bytes, wanted_groups};
 use super::uniform::{Params, Reduction, Settings};
@@ -92,7 +92,11 @@ impl<'a, S: Settings> Planner<'a, S> {
         }
         let mut partition = Partition::of(problem.shape, decisions.over)?;
         if let Some(samples) = decisions.samples {
-            partition = partition.with_parameters_of(samples as u32);
+            let own = partition.with_parameters_of(samples);
+            partition = own.ok_or(PlanError::TooManyElements {
+                shape: problem.shape,
+                limit: MAX_ELEMENTS,
+            })?;
         }
         let bytes = problem.dtype.buffer_bytes(partition.elements as usize);
         let tile = decisions.tuning.tile_for(caps, bytes)?;
@@ -233,19 +237,9 @@ impl<'a, S: Settings> Planner<'a, S> {
     pub fn rows_at_once(&mut self, floats: u64) -> Result<(Params<S>, Params<S>), PlanError> {
         let mut rows = self.resident();
         let Geometry { units, width, .. } = rows.geometry;
-        // Few workgroups leave little to combine, and many keep the device busy.
-        let few = (units / FEW_GROUPS).min(ROWS_TO_SHARE);
-        let share = few.max(units.div_ceil(wanted_groups(self.caps)));
-        let mut share = share.clamp(1, MOST_ROWS_TO_SHARE);
+        let share = self.units_to_share(&rows.geometry).unwrap_or(1);
         let parameters = self.partition.parameters;
         let own = self.partition.sample_parameters;
-        if parameters != own {
-            // The rows of a workgroup have the parameters of one sample.
-            let in_sample = self.partition.sample_planes() / width;
-            while !in_sample.is_multiple_of(share) {
-                share -= 1;
-            }
-        }
         rows.geometry.share = share;
         let chunks = units.div_ceil(share) * width;
         // A chunk has an entry for each parameter of its sample, and follows the others of it.
@@ -265,11 +259,27 @@ impl<'a, S: Settings> Planner<'a, S> {
         Ok((rows, columns))
     }
 
-    /// Whether the rows of a workgroup that holds them in registers can have the parameters of one sample.
-    pub fn units_lie_in_samples(&self) -> bool {
-        let width = self.resident().geometry.width;
-        !self.partition.parameters_per_sample()
-            || self.partition.sample_planes().is_multiple_of(width)
+    /// The units that a workgroup takes one after the other. `None` if they cannot have the parameters of one sample, or if what
+    /// few of them leave would outweigh what they read.
+    fn units_to_share(&self, rows: &Geometry) -> Option<u32> {
+        // Few workgroups leave little to combine, and many keep the device busy.
+        let few = (rows.units / FEW_GROUPS).min(ROWS_TO_SHARE);
+        let share = few.max(rows.units.div_ceil(wanted_groups(self.caps)));
+        let share = share.clamp(1, MOST_ROWS_TO_SHARE);
+        if !self.partition.parameters_per_sample() {
+            return Some(share);
+        }
+        let planes = self.partition.sample_planes();
+        let units = planes
+            .is_multiple_of(rows.width)
+            .then(|| planes / rows.width)?;
+        let mut shares = (share.div_ceil(2)..=share).rev();
+        shares.find(|&share| units.is_multiple_of(share))
+    }
+
+    /// Whether [`rows_at_once`](Self::rows_at_once) serves the tensor.
+    pub fn takes_rows_at_once(&self) -> bool {
+        self.units_to_share(&self.resident().geometry).is_some()
     }
 
     /// The parameters of a kernel that takes the tensor window by window, on as many workgroups as pay.

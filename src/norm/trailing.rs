@@ -181,7 +181,7 @@ impl Trailing {
             && !adds
             && self.epilogue.masks()
             && rows.partition.order == Order::Planes
-            && rows.units_lie_in_samples()
+            && rows.takes_rows_at_once()
             && rows.strategy(2, 2) == Ok(Strategy::Resident);
         let strategy = rows.strategy(2, 0)?;
         // The first kernel writes the gradient of the residual, too.

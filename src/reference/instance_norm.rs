@@ -3,13 +3,14 @@
 //! An instance is one channel of one sample; its statistics are those of its `S` spatial values. Forward: Ulyanov,
 //! Vedaldi and Lempitsky, *Instance Normalization*, 2016. Backward: the chain rule through variance and mean, term by
 //! term as in Ioffe and Szegedy, *Batch Normalization*, 2015, section 3. Corner cases: torch's `InstanceNorm1d`, `2d`
-//! and `3d` with `track_running_stats=False`.
+//! and `3d` with `track_running_stats=False`; [`averages`] are what moves running statistics with it.
 //!
 //! `x`, `dy` and the results `y` and `dx` are in the memory order of the shape; parameters have one value per channel.
 //! A slice that is too short for the shape makes the functions panic.
 //!
 //! The code shares nothing with [`batch_norm`](super::batch_norm), so that each oracle can test the other.
 
+use super::Moments;
 use crate::shape::{Layout, Shape};
 
 /// The results of [`forward`].
@@ -116,6 +117,34 @@ pub fn backward(
         }
     }
     result
+}
+
+/// The moments of each instance: `N` rows of `C`.
+pub fn moments(shape: Shape, x: &[f64]) -> Vec<Moments> {
+    let instances = (0..shape.batch()).flat_map(|n| (0..shape.channels()).map(move |c| (n, c)));
+    let of = |(n, c)| Moments::of(instance(shape, n, c).map(|i| x[i]));
+    instances.map(of).collect()
+}
+
+/// What moves running statistics in torch with `track_running_stats=True`: for each channel the averages over samples of the
+/// means, and of the sums of squared deviations of instances, with the values of one instance as count. Empty without samples.
+pub fn averages(shape: Shape, x: &[f64]) -> Vec<Moments> {
+    let moments = moments(shape, x);
+    let average = |c: usize, value: fn(&Moments) -> f64| {
+        let samples = moments.iter().skip(c).step_by(shape.channels());
+        samples.map(value).sum::<f64>() / shape.batch() as f64
+    };
+    let of = |c| Moments {
+        mean: average(c, |m| m.mean),
+        m2: average(c, |m| m.m2),
+        count: average(c, |m| m.count),
+    };
+    let channels = if moments.is_empty() {
+        0
+    } else {
+        shape.channels()
+    };
+    (0..channels).map(of).collect()
 }
 
 /// Mean and biased variance of an instance.

@@ -19,6 +19,7 @@ pub enum Norm {
         training: bool,
         momentum: Option<f64>,
     },
+    /// By the running statistics if there are any: in evaluation.
     Instance,
     Group {
         groups: usize,
@@ -88,9 +89,6 @@ impl Case {
                 training: true,
                 momentum: Some(momentum),
             } if !(0.0..=1.0).contains(&momentum) => Some("momentum is no share"),
-            Norm::Instance if self.running.is_some() => {
-                Some("InstanceNorm has no running statistics")
-            }
             _ => None,
         }
     }

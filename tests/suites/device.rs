@@ -3,7 +3,7 @@
 use wgpu_norm::group_norm::{ForwardBuffers, ForwardPlan, Gradients, Layer};
 use wgpu_norm::{
     BatchNorm, BatchNormConfig, Error, Gpu, GroupNormConfig, InstanceNormConfig, LayerNormConfig,
-    Layout, Problem, RmsNormConfig, SampleNorm, Shape, Tensor,
+    Layout, Problem, RmsNormConfig, SampleNorm, Shape, Tensor, TrackedInstanceNorm,
 };
 
 use super::case::{Case, Norm, Values};
@@ -18,6 +18,10 @@ pub fn compute(gpu: &Gpu, case: &Case) -> Result<Values, Error> {
         Norm::Batch { training, .. } => {
             let norm = batch_norm_config(case).build(gpu)?;
             batch(gpu, case, training, norm)
+        }
+        Norm::Instance if case.running.is_some() => {
+            let norm = batch_norm_config(case).build(gpu)?;
+            by_running(gpu, case, TrackedInstanceNorm::new(norm)?)
         }
         Norm::Instance => {
             let config = InstanceNormConfig::new(channels).eps(eps);
@@ -78,7 +82,8 @@ fn batch_norm_config(case: &Case) -> BatchNormConfig {
     }
 }
 
-fn batch(gpu: &Gpu, case: &Case, training: bool, mut norm: BatchNorm) -> Values {
+/// Gives a layer the parameters and running statistics of a case.
+fn load(case: &Case, norm: &mut BatchNorm) {
     let mut state = norm.state().unwrap();
     state.weight = case.weight().map(narrow);
     state.bias = case.bias().map(narrow);
@@ -87,6 +92,10 @@ fn batch(gpu: &Gpu, case: &Case, training: bool, mut norm: BatchNorm) -> Values 
         state.running_var = Some(narrow(&running.var));
     }
     norm.load_state(&state).unwrap();
+}
+
+fn batch(gpu: &Gpu, case: &Case, training: bool, mut norm: BatchNorm) -> Values {
+    load(case, &mut norm);
     let x = tensor(gpu, case, &case.x);
     let (y, saved) = if training {
         norm.train(&x).unwrap()
@@ -103,6 +112,21 @@ fn batch(gpu: &Gpu, case: &Case, training: bool, mut norm: BatchNorm) -> Values 
     let state = norm.state().unwrap();
     values.extend(state.running_mean.map(|row| ("running_mean", wide(&row))));
     values.extend(state.running_var.map(|row| ("running_var", wide(&row))));
+    values
+}
+
+/// An InstanceNorm in evaluation.
+fn by_running(gpu: &Gpu, case: &Case, mut norm: TrackedInstanceNorm) -> Values {
+    load(case, norm.batch_norm_mut());
+    let x = tensor(gpu, case, &case.x);
+    let (y, saved) = norm.frozen(&x).unwrap();
+    let y = y.read().unwrap();
+    let eval = norm.eval(&x).unwrap().read().unwrap();
+    assert_eq!(eval, y, "{}: eval and frozen", case.name);
+    let mut values = Values::from([("y", wide(&y))]);
+    if let Some(dy) = dy(gpu, case) {
+        insert(&mut values, &norm.backward(saved, &dy).unwrap());
+    }
     values
 }
 

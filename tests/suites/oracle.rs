@@ -7,6 +7,7 @@ use super::case::{Case, Norm, Values};
 pub fn compute(case: &Case) -> Values {
     match case.norm {
         Norm::Batch { training, momentum } => batch(case, training, momentum),
+        Norm::Instance if case.running.is_some() => batch(case, false, None),
         Norm::Instance => {
             let (shape, x) = (case.shape, &case.x);
             let forward = instance_norm::forward(shape, x, case.weight(), case.bias(), case.eps);

@@ -16,11 +16,13 @@ use crate::norm::field::{
 };
 use crate::norm::options::{Destination, ParameterGradients};
 use crate::norm::proof::Case;
-use crate::norm::proof::inputs::{Fill, Inputs, Storage, center, f32_bound, parts, round};
+use crate::norm::proof::inputs::{
+    Fill, Inputs, Storage, center, f32_bound, moment_rows, parts, round,
+};
 use crate::norm::twin::memory::Memory;
 use crate::norm::twin::{MoveRunning, Run};
 use crate::reference::compare::Bound;
-use crate::reference::{Moments, batch_norm as oracle, noise};
+use crate::reference::{Moments, batch_norm as oracle, instance_norm, noise};
 use crate::word::WordError;
 
 /// A problem line, and the values to try it with.
@@ -155,11 +157,10 @@ impl BatchCase {
         self.line.config.single_value == SingleValue::Running && self.values_per_channel() == 1.0
     }
 
-    /// The running statistics after the batch.
-    fn moved(&self, batch: &oracle::Forward) -> oracle::Running {
+    /// The running statistics after a batch of so many values a channel, or an instance, with these biased variances.
+    fn moved(&self, mean: &[f64], var: &[f64], values: f64) -> oracle::Running {
         let config = &self.line.config;
         let mut running = self.running();
-        let values = self.values_per_channel();
         if values == 0.0 || (values == 1.0 && config.single_value != SingleValue::Update) {
             return running;
         }
@@ -167,9 +168,9 @@ impl BatchCase {
             RunningVariance::Unbiased => (values - 1.0).max(1.0),
             RunningVariance::Biased => values,
         };
-        let var: Vec<_> = batch.var.iter().map(|var| var * values / divisor).collect();
+        let var: Vec<_> = var.iter().map(|var| var * values / divisor).collect();
         let momentum = config.momentum.share().map(f64::from);
-        running.average(&batch.mean, &var, momentum);
+        running.average(mean, &var, momentum);
         running
     }
 
@@ -220,14 +221,7 @@ impl BatchCase {
             }
         }
         let moments: Vec<_> = values.into_iter().map(Moments::of).collect();
-        let row = |value: fn(&Moments) -> f64| moments.iter().map(value).collect::<Vec<_>>();
-        [
-            row(|m| round(m.mean)),
-            row(|m| m.mean - round(m.mean)),
-            row(|m| m.m2),
-            row(|m| m.count),
-        ]
-        .concat()
+        moment_rows(&moments)
     }
 
     /// The gradients of the incoming gradient `g`.
@@ -374,6 +368,9 @@ impl Case for BatchCase {
                 PARTS if matches!(pass, Pass::BackwardCombine(_)) => {
                     parts_of(&|part| self.sum_rows(part, self.parts()), need.bytes)
                 }
+                MOMENTS if pass == Pass::Instances => {
+                    moment_rows(&instance_norm::moments(inputs.problem.shape, &inputs.x()))
+                }
                 PARTS => parts_of(&|part| self.moment_rows(part, self.parts()), need.bytes),
                 SUMS if reads_sums => self.sum_rows(0, 1),
                 DRESIDUAL if reads_sums => self.incoming(),
@@ -410,7 +407,8 @@ impl Case for BatchCase {
                     expected.push((Y, self.output()));
                 }
                 if !matches!(self.line.pass, Pass::Eval(_)) && config.track_running_stats {
-                    expected.push((RUNNING, Self::running_buffer(self.moved(&forward))));
+                    let moved = self.moved(&forward.mean, &forward.var, self.values_per_channel());
+                    expected.push((RUNNING, Self::running_buffer(moved)));
                 }
                 expected
             }
@@ -436,6 +434,14 @@ impl Case for BatchCase {
                     expected.push((DRESIDUAL, self.incoming()));
                 }
                 expected
+            }
+            Pass::Instances => {
+                let moments = instance_norm::averages(inputs.problem.shape, &inputs.x());
+                let row =
+                    |value: fn(&Moments) -> f64| moments.iter().map(value).collect::<Vec<_>>();
+                let values = moments.first().map_or(0.0, |m| m.count);
+                let moved = self.moved(&row(|m| m.mean), &row(|m| m.var()), values);
+                vec![(RUNNING, Self::running_buffer(moved))]
             }
             Pass::Stats | Pass::Combine(_) => vec![(MOMENTS, self.moment_rows(0, 1))],
             Pass::Apply(y) => vec![(place(y, Y, X), self.output())],

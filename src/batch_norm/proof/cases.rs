@@ -79,6 +79,21 @@ pub const CONVERSIONS: [&str; 12] = [
     "n2c20h8w8 nchw f16 relu backward resident 64x32 gpu f16=packing",
 ];
 
+/// Running statistics moved by those of instances, which no other case runs: one lane and many for a channel, channels beyond
+/// a workgroup, and every policy.
+const INSTANCES: [&str; 10] = [
+    "n3c5h4w3 nchw f32 instances",
+    "n2c7l5 nlc f32 instances gpu",
+    "n1c4l2 ncl f32 instances",
+    "n33c6h3w3 nhwc f32 instances gpu",
+    "n41c130l3 ncl f32 instances",
+    "n600c3l2 ncl f32 instances gpu",
+    "n5c9l4 ncl f32 instances cumulative gpu",
+    "n7c4l6 ncl f32 instances biased keras-momentum=0.7",
+    "n4c4l3 nlc f32 instances momentum=0.3 no-bias non-finite=skip gpu",
+    "n0c4l3 ncl f32 instances",
+];
+
 /// Whether the environment names one case, as a failing test prints it.
 pub fn alone() -> bool {
     std::env::var_os("WGPU_NORM_LINE").is_some()
@@ -97,8 +112,14 @@ pub fn all_cases() -> Vec<BatchCase> {
 
 /// Those that a device runs, out of more than twice as many drawn ones.
 pub fn cases() -> Vec<BatchCase> {
-    let named = SINGLE_VALUES.len() + CONVERSIONS.len();
-    covering(named, cases_with(40), Vec::new())
+    let named = SINGLE_VALUES.len() + CONVERSIONS.len() + INSTANCES.len();
+    // A drawn case seldom forces a strategy of one kernel.
+    let mut others = cases_with(12);
+    others.retain(|case| {
+        let strategy = case.line.common.tuning.strategy;
+        matches!(strategy, Some(Strategy::Resident | Strategy::Reread))
+    });
+    covering(named, cases_with(40), others)
 }
 
 /// The basic cases of every shape, and one in `one_in` of the whole product of tunings, passes, storage types, epilogues,
@@ -107,7 +128,7 @@ fn cases_with(one_in: u64) -> Vec<BatchCase> {
     if let Some(named) = named() {
         return named;
     }
-    let lines = SINGLE_VALUES.iter().chain(&CONVERSIONS);
+    let lines = SINGLE_VALUES.iter().chain(&CONVERSIONS).chain(&INSTANCES);
     let lines = lines.map(|line| line.parse());
     let mut cases: Vec<_> = lines.map(|case| case.expect("a line")).collect();
     let mut lottery = Lottery::default();

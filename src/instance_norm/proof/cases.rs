@@ -3,9 +3,13 @@
 use crate::dtype::Problem;
 use crate::instance_norm::config::InstanceNormConfig;
 use crate::instance_norm::sample::Line;
+use crate::norm::field::MOMENTS;
 use crate::norm::proof::cover::covering;
+use crate::norm::proof::inputs::moment_rows;
 use crate::norm::proof::sample::{self, Forward, Gradients, Oracle, SampleCase};
 use crate::norm::proof::shapes::{EXTENTS, WIDE_EXTENTS, shapes};
+use crate::norm::twin::MoveRunning;
+use crate::norm::uniform::EpsSettings;
 use crate::reference::instance_norm as oracle;
 use crate::shape::Shape;
 
@@ -20,6 +24,20 @@ const MORE: [&str; 6] = [
 ];
 
 impl Oracle for InstanceNormConfig {
+    // running_instances.wgsl
+    const MOVE_RUNNING: MoveRunning<EpsSettings> = |run, index, mean, m2, count| {
+        let rows = [mean, 0.0, m2, count];
+        for (row, value) in rows.into_iter().enumerate() {
+            let at = row * run.statistics() + index;
+            run.memory.set(MOMENTS, at, value);
+        }
+    };
+
+    fn moments_of(&self, problem: Problem, x: &[f64]) -> Option<Vec<f64>> {
+        let moments = oracle::moments(problem.shape, x);
+        self.track_running_stats.then(|| moment_rows(&moments))
+    }
+
     fn forward_of(
         &self,
         problem: Problem,
@@ -64,6 +82,7 @@ pub fn cases(one_in: u64) -> Vec<SampleCase<InstanceNormConfig>> {
             config.affine(false),
             config.per_sample(true).unit_offset(true),
             config.per_sample(true).weight(false),
+            config.track_running_stats(true),
         ]
     };
     sample::cases(spatial, configs, &[], one_in)

@@ -41,6 +41,16 @@ fn the_uniform_is_laid_out_as_the_host_writes_it() {
 }
 
 #[test]
+fn every_file_declares_or_imports_what_it_uses() {
+    shaders::check_names(NORM.sources);
+}
+
+#[test]
+fn every_wgsl_file_is_listed() {
+    shaders::check_listed("instance_norm", NORM.sources[1]);
+}
+
+#[test]
 fn every_slot_has_one_interface() {
     shaders::check_slots(&NORM, &cases(24));
 }

@@ -20,6 +20,10 @@ const MUTANTS: &[Mutant] = mutants! {
     "combine_chunks": "channel = index % params.geometry.channels;" => "", "channels are counted through all samples", "instance n16c4h3w3 nhwc f32 backward split 8x8x2";
     "combine_units": "unit * params.geometry.parameters + index" => "index", "the first sample's gradients for all";
     "combine_units": "entry_of_unit(first + 3u, index)" => "Entry()", "every fourth sample is forgotten";
+    "running_instances": "moments[index] = mean" => "moments[index] = m2", "squared deviations for means", "instance n3c5l3 ncl f32 forward tracked gpu";
+    "running_instances": "2u * instances + index" => "2u * instances", "all squared deviations are the last ones", "instance n3c5l3 ncl f32 forward tracked gpu";
+    "running_instances": "= count" => "= count + 1.0", "a value too many", "instance n3c5l3 ncl f32 forward tracked gpu";
+    "running_instances": "= params.geometry.statistics" => "= params.geometry.parameters", "rows overlap", "instance n3c5l3 ncl f32 forward tracked gpu";
     "unit_gradients_to_scratch": "Entry(total.g[c], total.x_hat_g[c])" => "Entry(total.x_hat_g[c], total.g[c])", "dbias for dweight";
     "result_parameter_gradients": "write_parameter_gradients(index, total, 0u);" => "", "no gradients of parameters";
     "result_parameter_gradients": "params.geometry.parameters" => "params.geometry.statistics", "gradients beyond the last channel";
@@ -28,5 +32,5 @@ const MUTANTS: &[Mutant] = mutants! {
 #[test]
 fn every_mutant_is_caught_by_a_case() {
     every_mutant_is_caught(MUTANTS, &cases(24));
-    assert!(MUTANTS.len() >= 18, "{} mutants", MUTANTS.len());
+    assert!(MUTANTS.len() >= 22, "{} mutants", MUTANTS.len());
 }

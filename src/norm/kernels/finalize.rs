@@ -11,6 +11,8 @@ pub enum Combine {
     Chunks,
     /// The moments of the parts of a batch.
     Parts,
+    /// The moments of the instances of a channel.
+    Instances,
     /// The sums of the units that share a parameter.
     Units,
     /// The sums of the channels of a group, each times its weight.
@@ -26,6 +28,8 @@ pub enum Finalized {
     StatisticsOrRunning,
     /// Moments stay moments.
     Moments,
+    /// Sums of moments make averages, which move running statistics.
+    Running,
     /// Sums make parameter gradients, and wait in scratch memory for the pass that writes dx.
     Gradients,
     /// Sums wait in scratch memory, for that pass and for their combination over units.
@@ -47,6 +51,7 @@ pub fn dispatch<S: Settings>(
     let combine = match combine {
         Combine::Chunks => "combine_chunks",
         Combine::Parts => "combine_parts",
+        Combine::Instances => "combine_instances",
         Combine::Units => "combine_units",
         Combine::Groups => "combine_groups",
     };
@@ -54,6 +59,7 @@ pub fn dispatch<S: Settings>(
         Finalized::Statistics => (super::MOMENTS, "result_statistics"),
         Finalized::StatisticsOrRunning => (super::MOMENTS, "result_statistics_or_running"),
         Finalized::Moments => (super::MOMENTS, "result_moments"),
+        Finalized::Running => (super::SUMS, "result_running"),
         Finalized::Gradients | Finalized::UnitSums => (super::SUMS, "result_gradients"),
         Finalized::GroupSums => (super::SUMS, "result_group_sums"),
         Finalized::ParameterGradients => (super::SUMS, "result_parameter_gradients"),

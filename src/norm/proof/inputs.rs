@@ -6,7 +6,7 @@ use crate::norm::field::{MOMENTS, PARTS, RUNNING, SAVED};
 use crate::norm::options::Epilogue;
 use crate::norm::twin::memory::Memory;
 use crate::reference::compare::Bound;
-use crate::reference::noise;
+use crate::reference::{Moments, noise};
 
 /// What the values are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -260,6 +260,18 @@ pub fn f32_bound(field: Field, dtype: Dtype, exact: Bound) -> Bound {
         exact.relative + relative,
         exact.absolute * (1.0 + relative) + absolute,
     )
+}
+
+/// Moments as a buffer holds them.
+pub fn moment_rows(moments: &[Moments]) -> Vec<f64> {
+    let row = |value: fn(&Moments) -> f64| moments.iter().map(value).collect::<Vec<_>>();
+    [
+        row(|m| round(m.mean)),
+        row(|m| m.mean - round(m.mean)),
+        row(|m| m.m2),
+        row(|m| m.count),
+    ]
+    .concat()
 }
 
 /// Rows of parts as a buffer holds them, with NaN between the parts.

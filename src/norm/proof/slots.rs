@@ -40,12 +40,12 @@ pub const SLOTS: &[Slot] = slots! {
     y: [y_out_of_place, y_in_place] declare [store_y];
     dx: [dx_out_of_place, dx_in_place] declare [store_dx];
     stored_statistics: [stored_saved, stored_running] declare [FROZEN, stored_statistics];
-    running: [running_none, running_moved] declare [move_running];
+    running: [running_none, running_moved, running_instances] declare [move_running];
     unit_gradients: [unit_gradients_final, unit_gradients_none, unit_gradients_to_scratch] declare [write_unit_gradients];
     means: [means_none, means_from_scratch, means_from_groups, means_from_sums] declare [stored_means];
-    combine: [combine_chunks, combine_groups, combine_parts, combine_units] declare [combine_entries];
+    combine: [combine_chunks, combine_groups, combine_instances, combine_parts, combine_units] declare [combine_entries];
     result: [
-        result_statistics, result_statistics_or_running, result_moments, result_gradients, result_group_sums, result_parameter_gradients, result_sums
+        result_statistics, result_statistics_or_running, result_running, result_moments, result_gradients, result_group_sums, result_parameter_gradients, result_sums
     ] declare [result_count, write_result];
 };
 

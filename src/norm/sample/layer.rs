@@ -7,7 +7,7 @@ use super::options::{BackwardOptions, ForwardOptions};
 use super::plans::{BackwardBuffers, BackwardPlan, ForwardBuffers, ForwardPlan};
 use crate::dtype::Problem;
 use crate::error::{Error, TuneError};
-use crate::gpu::{Gpu, Tensor};
+use crate::gpu::{Gpu, Step, Tensor};
 use crate::norm::layer::{
     BackwardError, Gradients, Input, LayerId, Parameters, Saved, Wanted, like,
 };
@@ -82,7 +82,8 @@ impl<C: SampleNorm> Layer<C> {
     }
 
     /// The parameters on the device: the f32 rows `[weight] [bias]` of those that the layer has
-    /// ([`SampleNorm::affine_rows`]), for an optimizer's kernel. `None` for a layer without parameters, or whose samples have their own.
+    /// ([`SampleNorm::affine_rows`]), for an optimizer's kernel. `None` for a layer without parameters, or whose samples have
+    /// their own.
     pub fn affine_buffer(&self) -> Option<&wgpu::Buffer> {
         self.parameters.buffer()
     }
@@ -201,8 +202,9 @@ impl<C: SampleNorm> Layer<C> {
         self.forward(input, None)
     }
 
-    /// Forward of a pre-norm block, which adds before it normalizes, for the input `(&x, &residual)`: `(y, added, saved)` with `added = x + residual` as it is
-    /// stored, and `y = norm(added)`. One pass over memory less than an addition and a norm, with the same bits.
+    /// Forward of a pre-norm block, which adds before it normalizes: of `(&x, &residual)` it makes `(y, added, saved)`, with
+    /// `added = x + residual` as it is stored, and `y = norm(added)`. One pass over memory less than an addition and a norm, with
+    /// the same bits.
     ///
     /// Backward's `dx` is the gradient of both tensors. The block's other way gives a gradient of `added`:
     /// [`Wanted::dadded`] takes it.
@@ -231,47 +233,20 @@ impl<C: SampleNorm> Layer<C> {
 
     /// Normalizes the input, or its sum with the residual, which goes to `added`.
     fn forward(&self, input: Input<'_>, added: Option<&Tensor>) -> Result<(Tensor, Saved), Error> {
-        let x = input.x;
-        let affine = self.sample_affine(&input)?;
-        let (tuning, prenorm) = (self.tuning(x.problem()), added.is_some());
-        let options = ForwardOptions {
-            tuning: match prenorm {
-                true => tuning.added_forward,
-                false => tuning.forward,
-            },
-            prenorm,
-        };
-        let kernels = self.gpu.kernels();
-        let plan = ForwardPlan::with_options(kernels, x.problem(), &self.config, options)?;
-        let y = like(x)?;
-        let statistics = self.gpu.new_buffer("saved", plan.saved_bytes())?;
-        let scratch = self.gpu.new_buffer("scratch", plan.scratch_bytes())?;
-        let step = plan.bind(
-            &ForwardBuffers::new(x.slice(), y.slice(), statistics.slice(..))
-                .affine(self.affine(affine))
-                .residual(input.residual_slice())
-                .added(added.map(Tensor::slice))
-                .scratch(scratch.slice(..)),
-        )?;
+        let passes = self.passes(input.x.problem());
+        let (y, saved, step) = passes.forward(input, added, None)?;
         self.gpu.submit(|encoder| step.encode(encoder))?;
-        let (epilogue, normalized) = (self.config.epilogue(), added.unwrap_or(x));
-        let saved = Saved::new(self.id, epilogue, normalized, &y, statistics, false);
-        Ok((y, saved.with_affine(affine)))
+        Ok((y, saved))
     }
 
-    /// The parameters that come with an input whose samples have their own.
-    fn sample_affine<'a>(&self, input: &Input<'a>) -> Result<Option<&'a Tensor>, Error> {
-        if !self.config.members().per_sample {
-            input.check_no_affine()?;
-            return Ok(None);
+    fn passes(&self, problem: Problem) -> Passes<'_, C> {
+        Passes {
+            gpu: &self.gpu,
+            config: self.config,
+            id: self.id,
+            parameters: &self.parameters,
+            tuning: self.tuning(problem),
         }
-        let rows = self.config.affine_rows_of(input.x.shape().batch());
-        Ok(input.affine_of(&self.gpu, &rows)?)
-    }
-
-    /// The parameters of a pass: those of the samples, or the layer's own.
-    fn affine<'a>(&'a self, samples: Option<&'a Tensor>) -> Option<wgpu::BufferSlice<'a>> {
-        samples.map(Tensor::slice).or(self.parameters.slice())
     }
 
     /// Forward outside training: the same output.
@@ -306,25 +281,91 @@ impl<C: SampleNorm> Layer<C> {
         dy: &Tensor,
         wanted: Wanted<'_>,
     ) -> Result<Gradients<Option<Tensor>>, BackwardError> {
-        self.try_backward(&saved, dy, wanted)
+        self.passes(saved.x.problem())
+            .backward(&saved, dy, wanted)
             .map_err(|error| saved.refused(error))
     }
+}
 
-    fn try_backward(
+/// The passes of a layer, whoever owns its parameters.
+#[derive(Debug)]
+pub struct Passes<'a, C> {
+    pub gpu: &'a Gpu,
+    pub config: C,
+    /// What tells its [`Saved`] from those of others.
+    pub id: LayerId,
+    pub parameters: &'a Parameters,
+    pub tuning: LayerTuning,
+}
+
+impl<C: SampleNorm> Passes<'_, C> {
+    /// The step that normalizes the input, or its sum with the residual, which goes to `added`, with what it writes: `(y,
+    /// saved, step)`. A configuration that leaves moments has `moments` for them.
+    pub fn forward(
+        &self,
+        input: Input<'_>,
+        added: Option<&Tensor>,
+        moments: Option<&wgpu::Buffer>,
+    ) -> Result<(Tensor, Saved, Step), Error> {
+        let x = input.x;
+        let affine = self.sample_affine(&input)?;
+        let prenorm = added.is_some();
+        let options = ForwardOptions {
+            tuning: match prenorm {
+                true => self.tuning.added_forward,
+                false => self.tuning.forward,
+            },
+            prenorm,
+        };
+        let kernels = self.gpu.kernels();
+        let plan = ForwardPlan::with_options(kernels, x.problem(), &self.config, options)?;
+        let y = like(x)?;
+        let statistics = self.gpu.new_buffer("saved", plan.saved_bytes())?;
+        let scratch = self.gpu.new_buffer("scratch", plan.scratch_bytes())?;
+        let step = plan.bind(
+            &ForwardBuffers::new(x.slice(), y.slice(), statistics.slice(..))
+                .affine(self.affine(affine))
+                .residual(input.residual_slice())
+                .added(added.map(Tensor::slice))
+                .moments(moments.map(|moments| moments.slice(..)))
+                .scratch(scratch.slice(..)),
+        )?;
+        let (epilogue, normalized) = (self.config.epilogue(), added.unwrap_or(x));
+        let saved = Saved::new(self.id, epilogue, normalized, &y, statistics, false);
+        Ok((y, saved.with_affine(affine), step))
+    }
+
+    /// The parameters that come with an input whose samples have their own.
+    fn sample_affine<'i>(&self, input: &Input<'i>) -> Result<Option<&'i Tensor>, Error> {
+        if !self.config.members().per_sample {
+            input.check_no_affine()?;
+            return Ok(None);
+        }
+        let rows = self.config.affine_rows_of(input.x.shape().batch());
+        Ok(input.affine_of(self.gpu, &rows)?)
+    }
+
+    /// The parameters of a pass: those of the samples, or the layer's own.
+    fn affine<'s>(&'s self, samples: Option<&'s Tensor>) -> Option<wgpu::BufferSlice<'s>> {
+        samples.map(Tensor::slice).or(self.parameters.slice())
+    }
+
+    /// The gradients that are wanted.
+    pub fn backward(
         &self,
         saved: &Saved,
         dy: &Tensor,
         wanted: Wanted<'_>,
     ) -> Result<Gradients<Option<Tensor>>, Error> {
-        saved.check(self.id, &self.gpu, dy, wanted.dadded)?;
+        saved.check(self.id, self.gpu, dy, wanted.dadded)?;
         let (kernels, problem) = (self.gpu.kernels(), saved.x.problem());
-        let (tuning, prenorm) = (self.tuning(problem), wanted.dadded.is_some());
+        let prenorm = wanted.dadded.is_some();
         let options = BackwardOptions {
             dx: wanted.dx,
             parameters: wanted.parameter_gradients(),
             tuning: match prenorm {
-                true => tuning.added_backward,
-                false => tuning.backward,
+                true => self.tuning.added_backward,
+                false => self.tuning.backward,
             },
             prenorm,
         };

@@ -9,7 +9,7 @@ mod plans;
 mod tune;
 
 pub use config::{Members, Params, SampleNorm, Sealed};
-pub use layer::{Layer, LayerTuning};
+pub use layer::{Layer, LayerTuning, Passes};
 pub use line::{Line, Pass};
 pub use options::{BackwardOptions, ForwardOptions};
 pub use plans::{Backward, BackwardBuffers, BackwardPlan, Forward, ForwardBuffers, ForwardPlan};

@@ -25,6 +25,11 @@ buffers! {
     residual: RESIDUAL,
     /// The sum of input and residual with `prenorm`, of the input's shape; else `None`. Written.
     added: ADDED,
+    /// The moments of each statistic, for running ones, with
+    /// [`InstanceNormConfig::track_running_stats`](crate::InstanceNormConfig::track_running_stats): f32 rows `[mean] [mean_low]
+    /// [m2] [count]` ([`MomentRows`](crate::norm::rows::MomentRows)), where `mean_low` is 0; else `None`. An empty batch leaves
+    /// them as they are. Written.
+    moments: MOMENTS,
     /// Memory whose content ends with a step, so that steps in one encoder may share it. `None` if `scratch_bytes` is 0.
     scratch: SCRATCH,
 }

@@ -71,7 +71,7 @@ impl<S: Settings> Run<'_, S> {
         })
     }
 
-    // combine_chunks.wgsl, combine_groups.wgsl, combine_parts.wgsl, combine_units.wgsl
+    // combine_chunks.wgsl, combine_groups.wgsl, combine_instances.wgsl, combine_parts.wgsl, combine_units.wgsl
     fn combine_entries<P: Partial>(&self, index: u32, row: u32, rows: u32) -> P {
         let (geometry, reduction) = (self.params().geometry, self.params().reduction);
         match self.choice("combine") {
@@ -93,6 +93,15 @@ impl<S: Settings> Run<'_, S> {
                 let at = part * reduction.part_stride + f as u32 * geometry.statistics + index;
                 self.memory.get(PARTS, at as usize)
             }),
+            "combine_instances" => self.combine_four(reduction.parts, row, rows, |sample, f| {
+                let at = (sample * geometry.statistics + index) as usize;
+                match f {
+                    0 => self.mean_of_instance(at) - self.mean_of_instance(index as usize),
+                    _ => self
+                        .memory
+                        .get(MOMENTS, 2 * reduction.part_stride as usize + at),
+                }
+            }),
             "combine_units" => {
                 let units = geometry.statistics / geometry.parameters;
                 self.combine_four(units, row, rows, |unit, f| {
@@ -111,6 +120,11 @@ impl<S: Settings> Run<'_, S> {
             }
             other => panic!("no combination: {other}"),
         }
+    }
+
+    fn mean_of_instance(&self, at: usize) -> f64 {
+        let row = self.params().reduction.part_stride as usize;
+        self.memory.get(MOMENTS, at) + self.memory.get(MOMENTS, row + at)
     }
 
     /// Each result's index with its total over all entries. `finalize.wgsl`
@@ -153,7 +167,7 @@ impl<S: Settings> Run<'_, S> {
         }
     }
 
-    // result_gradients.wgsl, result_group_sums.wgsl, result_parameter_gradients.wgsl, result_sums.wgsl
+    // result_gradients.wgsl, result_group_sums.wgsl, result_parameter_gradients.wgsl, result_running.wgsl, result_sums.wgsl
     pub fn write_sums(&mut self, index: usize, total: &Sums4) {
         match self.choice("result") {
             "result_gradients" => {
@@ -166,6 +180,14 @@ impl<S: Settings> Run<'_, S> {
                 let at = 2 * (self.statistics() + index);
                 self.memory.set(SCRATCH, at, total.g[0]);
                 self.memory.set(SCRATCH, at + 1, total.x_hat_g[0]);
+            }
+            "result_running" => {
+                let reduction = self.params().reduction;
+                let samples = f64::from(reduction.parts);
+                let mean = self.mean_of_instance(index) + total.g[0] / samples;
+                let row = reduction.part_stride as usize;
+                let count = self.memory.get(MOMENTS, 3 * row + index);
+                (self.move_running)(self, index, mean, total.x_hat_g[0] / samples, count);
             }
             "result_sums" => {
                 let count = f64::from(self.params().reduction.count);

@@ -286,7 +286,7 @@ mod tests {
                     let actual = partition.statistics_of(element as u64);
                     assert_eq!(actual, expected, "{line} {over:?}");
                 }
-                let own = partition.with_parameters_of(samples as u32);
+                let own = partition.with_parameters_of(samples).unwrap();
                 // Samples may have parameters of their own if they are whole planes, or outer groups with the same index.
                 let apart = match over {
                     Over::Batch | Over::Samples(_) => false,

@@ -9,7 +9,7 @@ use crate::error::PlanError;
 use crate::gpu::Caps;
 use crate::gpu::program::{Field, Program};
 use crate::norm::field::{
-    ADDED, AFFINE, DADDED, DRESIDUAL, DX, DY, GRADS, OUTPUT, RESIDUAL, SAVED, X, Y,
+    ADDED, AFFINE, DADDED, DRESIDUAL, DX, DY, GRADS, MOMENTS, OUTPUT, RESIDUAL, SAVED, X, Y,
 };
 use crate::norm::options::{Destination, ParameterGradients};
 use crate::norm::proof::Case;
@@ -24,6 +24,14 @@ use crate::word::WordError;
 
 /// What a norm brings to its proof: its oracle.
 pub trait Oracle: SampleNorm {
+    /// The twin of the norm's own file in slot `running`.
+    const MOVE_RUNNING: MoveRunning<EpsSettings> = |_, _, _, _, _| {};
+
+    /// The moments that a forward pass leaves for running statistics, as a buffer holds them; `None` if it leaves none.
+    fn moments_of(&self, _: Problem, _: &[f64]) -> Option<Vec<f64>> {
+        None
+    }
+
     /// Whether normalized values are rounded to this storage type before the weight multiplies them.
     fn rounds_to(&self, _: Dtype) -> bool {
         false
@@ -245,7 +253,7 @@ impl<C: Oracle> SampleCase<C> {
 impl<C: Oracle> Case for SampleCase<C> {
     type Settings = EpsSettings;
 
-    const MOVE_RUNNING: MoveRunning<EpsSettings> = |_, _, _, _, _| {};
+    const MOVE_RUNNING: MoveRunning<EpsSettings> = C::MOVE_RUNNING;
 
     fn storage(&self) -> Storage {
         Storage {
@@ -312,6 +320,9 @@ impl<C: Oracle> Case for SampleCase<C> {
             let saved = [forward.mean, forward.inv_std, low].concat();
             let mut expected = vec![(SAVED, saved), (Y, inputs.output(self.before_relu()))];
             expected.extend(self.line.prenorm.then(|| (ADDED, self.normalized())));
+            let config = &self.line.config;
+            let moments = config.moments_of(inputs.problem, &self.normalized());
+            expected.extend(moments.map(|moments| (MOMENTS, moments)));
             return expected;
         };
         let g = self.incoming();
