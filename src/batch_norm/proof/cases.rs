@@ -110,16 +110,16 @@ pub fn all_cases() -> Vec<BatchCase> {
     cases_with(97)
 }
 
-/// Those that a device runs, out of more than twice as many drawn ones.
+/// Those that a device runs, of a larger sample, and of those that force a strategy of one kernel of a still larger one.
 pub fn cases() -> Vec<BatchCase> {
     let named = SINGLE_VALUES.len() + CONVERSIONS.len() + INSTANCES.len();
     // A drawn case seldom forces a strategy of one kernel.
-    let mut others = cases_with(12);
+    let mut others = cases_with(16);
     others.retain(|case| {
         let strategy = case.line.common.tuning.strategy;
         matches!(strategy, Some(Strategy::Resident | Strategy::Reread))
     });
-    covering(named, cases_with(40), others)
+    covering(named, cases_with(60), others)
 }
 
 /// The basic cases of every shape, and one in `one_in` of the whole product of tunings, passes, storage types, epilogues,

@@ -12,7 +12,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "moments": "offset + delta * share" => "offset + delta * 0.5", "counts do not weigh";
     "moments": "(select(b.pivot, a.pivot, swap) - pivot) + " => "", "pivots are taken for equal";
     "sums": "a.x_hat_g + b.x_hat_g" => "a.x_hat_g", "half of dweight is lost";
-    "grid": "params.geometry.item_begin + chunk * params.geometry.chunk < params.geometry.item_end" => "chunk < 1u", "only the first chunk is there";
+    "grid": "params.geometry.item_begin + chunk * params.geometry.chunk < params.geometry.item_end" => "chunk < 1u", "only the first chunk is there", "n2c20h8w8 nhwc f16 add-relu backward split 64x32 gpu f16=native";
     "lane_range": "min(\n            team_begin + params.geometry.team_items," => "min(\n            team_begin + params.geometry.team_items - params.geometry.team_rows,", "the last items of a team are skipped";
     "lane_range": "row / params.geometry.team_rows * params.geometry.team_items" => "0u", "all teams walk the first one's items";
     "lane_range": "team_rows - 1u" => "0u", "the last vector is not held", "n2c300h4w4 nchw f32 backward resident 8x8x2";
@@ -86,7 +86,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "standardize": "inverseSqrt(positive)" => "inverseSqrt(positive - params.settings.eps)", "eps is half forgotten", "n1c8d3h4w4 ndhwc f32 frozen-backward eps=0.5 split 8x8x2";
     "standardize": " - statistics.mean_low)" => ")", "the rest of the mean is forgotten", "n5c32 nc f32 backward no-weight no-bias eps=0.5 momentum=0.3 reread 8x8x2";
     "settle": "(high - sum) + low" => "low", "what moves counts twice";
-    "settle": "select(squares - correction, squares, infinite(squares))" => "squares", "the mean's share of the squares stays";
+    "settle": "select(squares - correction, squares, infinite(squares))" => "squares", "the mean's share of the squares stays", "n5c1h9w8 nchw f16 train reread 8x8x2";
     "mean": "total.offset - (nearest - total.pivot)" => "vec4(0.0)", "the rest of the mean is lost";
     "stored_running": "inverse_std(running_row(1u, index))" => "running_row(1u, index)", "variance for deviation";
     "stored_saved": "row * params.geometry.saved_statistics" => "row", "rows overlap";
