@@ -17,7 +17,7 @@ use anyhow::bail;
 use clap::{Parser, ValueEnum};
 use wgpu_norm::batch_norm::{Common, Strategy, Tuner, Tuning};
 use wgpu_norm::{
-    Access, Caps, Error, Form, Gpu, Launch, PlanError, WordError, batch_norm, group_norm,
+    Access, Caps, Error, Form, Gpu, Launch, PlanError, WordError, batch_norm, caps_for, group_norm,
     instance_norm, layer_norm, rms_norm,
 };
 
@@ -142,7 +142,7 @@ fn explain(arguments: Arguments, out: &mut impl Write) -> anyhow::Result<()> {
             if let Some(path) = tune {
                 line.common().tuning = line.measured(&mut Tuner::with_file(&gpu, path)?)?;
             }
-            *gpu.kernels().caps()
+            caps_for(gpu.kernels(), line.common().problem.dtype)
         }
     };
     writeln!(out, "{:?}\n\n{line}", line.common().caps(&caps))?;

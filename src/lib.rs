@@ -227,6 +227,7 @@ pub use group_norm::{GroupNorm, GroupNormConfig};
 pub use half;
 pub use instance_norm::{InstanceNorm, InstanceNormConfig};
 pub use layer_norm::{LayerNorm, LayerNormConfig};
+pub use norm::f16::caps_for;
 pub use norm::sample::{Line as SampleLine, SampleNorm};
 pub use rms_norm::{RmsNorm, RmsNormConfig};
 pub use shape::{Layout, Shape, ShapeError};

@@ -1,8 +1,8 @@
 //! InstanceNorm with running statistics: torch's `track_running_stats=True`.
 
 use crate::batch_norm::{
-    BackwardError, BatchNorm, Gradients, Input, InstancesBuffers, InstancesPlan, Saved,
-    SingleValue, Wanted,
+    BackwardError, BatchNorm, BatchNormConfig, Gradients, Input, InstancesBuffers, InstancesPlan,
+    Saved, SingleValue, Wanted,
 };
 use crate::error::{Error, PlanError};
 use crate::gpu::{Gpu, Step, Tensor};
@@ -53,6 +53,20 @@ pub struct TrackedInstanceNorm {
     id: LayerId,
 }
 
+/// Has an InstanceNorm with running statistics these settings?
+fn check(config: &BatchNormConfig) -> Result<(), PlanError> {
+    if !config.track_running_stats {
+        return Err(PlanError::NoRunningStatistics);
+    }
+    match config.single_value {
+        SingleValue::Error => Ok(()),
+        _ => Err(PlanError::Unsupported {
+            field: "single_value",
+            reason: "an InstanceNorm trains on no instance of one value; leave it at SingleValue::Error",
+        }),
+    }
+}
+
 impl TrackedInstanceNorm {
     /// The layer with the parameters and running statistics of a BatchNorm, which stay as they are.
     ///
@@ -61,16 +75,7 @@ impl TrackedInstanceNorm {
     /// without. [`PlanError::Unsupported`] for a [`SingleValue`] other than `Error`: an instance of one value has no variance,
     /// however many samples there are, and is always refused in training. The BatchNorm is gone then.
     pub fn new(batch_norm: BatchNorm) -> Result<Self, Error> {
-        let config = batch_norm.config();
-        if !config.track_running_stats {
-            return Err(PlanError::NoRunningStatistics.into());
-        }
-        if config.single_value != SingleValue::Error {
-            return Err(Error::Plan(PlanError::Unsupported {
-                field: "single_value",
-                reason: "an InstanceNorm trains on no instance of one value; leave it at SingleValue::Error",
-            }));
-        }
+        check(batch_norm.config())?;
         Ok(Self {
             batch_norm,
             id: LayerId::new(),
@@ -109,6 +114,8 @@ impl TrackedInstanceNorm {
     /// fit, [`GpuError`](crate::GpuError). The running statistics have not moved then.
     pub fn train<'a>(&mut self, input: impl Into<Input<'a>>) -> Result<(Tensor, Saved), Error> {
         let input = input.into();
+        // Another BatchNorm may have been put in its place.
+        check(self.batch_norm.config())?;
         if self.batch_norm.frozen_parts().statistics {
             return self.frozen(input);
         }
@@ -147,6 +154,7 @@ impl TrackedInstanceNorm {
     /// # Errors
     /// As [`BatchNorm::eval`].
     pub fn eval<'a>(&self, input: impl Into<Input<'a>>) -> Result<Tensor, Error> {
+        check(self.batch_norm.config())?;
         self.batch_norm.eval(input)
     }
 
@@ -155,6 +163,7 @@ impl TrackedInstanceNorm {
     /// # Errors
     /// As [`BatchNorm::frozen`].
     pub fn frozen<'a>(&self, input: impl Into<Input<'a>>) -> Result<(Tensor, Saved), Error> {
+        check(self.batch_norm.config())?;
         self.batch_norm.frozen(input)
     }
 

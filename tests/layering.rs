@@ -46,6 +46,7 @@ const ON_A_DEVICE: &[&str] = &[
     "gpu/wait.rs",
     // It asks the device.
     "norm/f16.rs",
+    "norm/twin/element.rs",
     "norm/layer/",
     "norm/plan.rs",
     "norm/proof/device.rs",

@@ -330,7 +330,7 @@ fn parameters_that_do_not_fit_are_refused() {
         .unwrap();
     assert_eq!(
         refused(&norm, Input::from(&x)),
-        "affine: is missing; pass Input::from(&x).affine(&parameters)"
+        "affine: is missing; give the samples' parameters with Input::affine"
     );
     let short = tensor(&gpu, Shape::nc(2, 8), 2);
     assert_eq!(
@@ -368,10 +368,7 @@ fn parameters_that_do_not_fit_are_refused() {
     let error = long.train(Input::from(&x).affine(&fits)).unwrap_err();
     assert!(matches!(
         error,
-        Error::Plan(PlanError::Unsupported {
-            field: "normalized_size",
-            ..
-        }) | Error::Tensor(TensorError::Shape {
+        Error::Tensor(TensorError::Shape {
             field: "affine",
             ..
         })
@@ -416,4 +413,28 @@ fn parameters_beyond_all_counts_are_refused() {
     let config = GroupNormConfig::new(1, many).per_sample(true);
     let plan = ForwardPlan::new(gpu.kernels(), Shape::nchw(many, many, 0, 1), &config);
     assert!(matches!(plan, Err(PlanError::TooManyElements { .. })));
+}
+
+/// Rows of samples without values: a plan overwrites the gradients of all parameters with zeros.
+#[test]
+fn samples_without_values_have_gradients_of_zero() {
+    let gpu = gpu();
+    let shape = Shape::nlc(2, 0, 3);
+    let config = LayerNormConfig::new(3).per_sample(true);
+    let plan = BackwardPlan::new(gpu.kernels(), shape, &config).unwrap();
+    assert_eq!(plan.grads_bytes(), 2 * 2 * 3 * 4);
+    let grads = upload(&gpu, &[3.0f32; 12]);
+    let [nothing, affine, scratch] = [16, 48, plan.scratch_bytes()].map(|bytes| blank(&gpu, bytes));
+    let dx = blank(&gpu, 16);
+    let step = plan.bind(
+        &BackwardBuffers::new(nothing.slice(..), nothing.slice(..), nothing.slice(..))
+            .dx(dx.slice(..))
+            .affine(affine.slice(..))
+            .grads(grads.slice(..))
+            .scratch(scratch.slice(..)),
+    );
+    let mut encoder = gpu.device().create_command_encoder(&Default::default());
+    step.unwrap().encode(&mut encoder);
+    gpu.queue().submit([encoder.finish()]);
+    assert_eq!(download(&gpu, &grads, 12), [0.0; 12]);
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use wgpu_norm::batch_norm::{Epilogue, Step};
-use wgpu_norm::{Form, Gpu, Problem};
+use wgpu_norm::{Form, Gpu, Problem, caps_for};
 
 use crate::line::Line;
 use crate::norm::Written;
@@ -95,7 +95,7 @@ impl<'a> Suite<'a> {
     ) -> anyhow::Result<Self> {
         let problem = line.common().problem;
         // What no plan serves is not worth the memory.
-        line.launches(gpu.kernels().caps(), Form::default())
+        line.launches(&caps_for(gpu.kernels(), problem.dtype), Form::default())
             .with_context(|| line.to_string())?;
         let tensor = problem.dtype.bytes() * problem.shape.elements().unwrap_or(0) as u64;
         if tensor > gpu.kernels().caps().max_binding {

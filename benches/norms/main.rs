@@ -39,7 +39,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Parser, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
 use wgpu_norm::batch_norm::Tuner;
-use wgpu_norm::{Caps, Dtype, Gpu, Problem};
+use wgpu_norm::{Caps, Dtype, Gpu, Problem, caps_for};
 
 use clock::Clock;
 use contenders::Suite;
@@ -301,7 +301,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for group in groups {
         let problem = group.line.common().problem;
         bar.set_message(problem.to_string());
-        let mut subjects = arguments.with_strategies(&group, gpu.kernels().caps())?;
+        let caps = caps_for(gpu.kernels(), problem.dtype);
+        let mut subjects = arguments.with_strategies(&group, &caps)?;
         if let Some(tuner) = &mut tuner {
             for subject in &group.subjects {
                 let tuned = subject.tuned(tuner)?;

@@ -9,7 +9,8 @@ use crate::error::PlanError;
 use crate::gpu::Caps;
 use crate::gpu::program::{Need, Program};
 use crate::norm::field::{
-    AFFINE, DRESIDUAL, DX, DY, MOMENTS, OUTPUT, PARTS, RESIDUAL, RUNNING, SAVED, SUMS, X, Y,
+    AFFINE, DRESIDUAL, DX, DY, MOMENT_ROWS, MOMENTS, OUTPUT, PARTS, RESIDUAL, RUNNING, SAVED, SUMS,
+    X, Y,
 };
 use crate::norm::kernels::backward_normalize::Means;
 use crate::norm::kernels::finalize::{Combine, Finalized};
@@ -20,8 +21,7 @@ use crate::norm::passes;
 use crate::norm::tuning::Tuning;
 use crate::shape::Shape;
 
-/// Rows of moments, and of sums.
-const MOMENT_ROWS: u64 = 4;
+/// Rows of sums.
 const SUM_ROWS: u64 = 3;
 
 /// The moments of `x`, which do not depend on the parameters.
@@ -113,7 +113,13 @@ pub fn instances(
     let planner = without_values(caps, config, Statistics::Batch { track: true })?;
     let channels = planner.partition.statistics();
     let row = u64::from(samples) * u64::from(channels);
-    let params = planner.combination(samples.into(), channels)?;
+    let too_many = |_| PlanError::Unsupported {
+        field: "samples",
+        reason: "are too many for one kernel to average",
+    };
+    let params = planner
+        .combination(samples.into(), channels)
+        .map_err(too_many)?;
     // No device has memory for longer rows, and `program` returns that error.
     let params = BatchPlanner::with_parts(params, samples, row.try_into().unwrap_or(u32::MAX));
     let running = Finalized::Running;

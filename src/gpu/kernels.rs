@@ -100,15 +100,18 @@ impl Kernels {
         self
     }
 
-    /// How kernels convert f16: what the device answers to `ask`, which is called once; integers without a queue to ask with.
+    /// How kernels convert f16: what the device answers to `ask`, which is called until there is an answer. Integers without one,
+    /// or without a queue to ask with.
     pub(crate) fn f16_conversion(
         &self,
-        ask: impl FnOnce(&wgpu::Queue) -> F16Conversion,
+        ask: impl FnOnce(&wgpu::Queue) -> Option<F16Conversion>,
     ) -> F16Conversion {
-        match self.inner.queue.get() {
-            Some(queue) => *self.inner.f16.get_or_init(|| ask(queue)),
-            None => F16Conversion::Integers,
-        }
+        let Inner { queue, f16, .. } = &*self.inner;
+        let known = f16.get().copied();
+        let answer = known
+            .or_else(|| ask(queue.get()?))
+            .map(|answer| *f16.get_or_init(|| answer));
+        answer.unwrap_or_default()
     }
 
     /// The device.

@@ -6,7 +6,7 @@ use crate::error::PlanError;
 use crate::gpu::Caps;
 use crate::gpu::compose::{Source, sources};
 use crate::gpu::program::Program;
-use crate::norm::field::{MOMENTS, SAVED};
+use crate::norm::field::{MOMENT_ROWS, MOMENTS, SAVED};
 use crate::norm::kernels::backward_normalize::Means;
 use crate::norm::kernels::finalize::Finalized;
 use crate::norm::kernels::{SUMS_FLOATS, backward_reread, backward_resident, backward_stats};
@@ -19,9 +19,6 @@ use crate::norm::{passes, sources};
 
 /// The files of `shaders/instance_norm`.
 const SOURCES: &[Source] = sources!("instance_norm": running_instances);
-
-/// Rows of moments.
-const MOMENT_ROWS: u64 = 4;
 
 /// InstanceNorm's kernels.
 pub static NORM: Norm = Norm {
@@ -51,7 +48,7 @@ fn planner<'a>(
     let mut planner = Planner::new(&NORM, caps, problem, decisions)?;
     planner.choose(("running", "running_none"));
     planner.choose(("stored_statistics", "stored_saved"));
-    // The samples share the parameters of a channel.
+    // The samples share the parameters of a channel, or there is one sample's sum to add.
     planner.choose(("unit_gradients", "unit_gradients_to_scratch"));
     Ok(planner)
 }

@@ -2,7 +2,7 @@
 //! all values of the type, and f32 around each of them and around each middle between two.
 
 use crate::dtype::Dtype;
-use crate::error::Error;
+use crate::error::{Error, PlanError};
 use crate::gpu::compiled::Compiled;
 use crate::gpu::compose::{Source, sources};
 use crate::gpu::program::{Dispatch, Field, KernelSpec, Need, Program};
@@ -19,26 +19,42 @@ const STORED: Field = Field::array("stored");
 const VALUES: Field = Field::array("values");
 const DECODED: Field = Field::array("decoded");
 const ENCODED: Field = Field::array("encoded");
+const ROUNDED: Field = Field::array("rounded");
 
-/// The properties of a device for plans over tensors of this storage type.
+/// The properties of a device for plans over tensors of this storage type: those of [`Kernels::caps`], with the conversion of f16
+/// that its plans take ([`Kernels::with_queue`]). For callers who describe plans without making them.
 pub fn caps_for(kernels: &Kernels, dtype: Dtype) -> Caps {
     let mut caps = *kernels.caps();
     // On a processor integers are as fast.
     if dtype == Dtype::F16 && !caps.cpu {
         let gpu = |queue: &wgpu::Queue| Gpu::from_kernels(kernels.clone(), queue.clone());
-        caps.f16 = kernels.f16_conversion(|queue| asked(&gpu(queue)));
+        // A device that fails will say so to the plan that asks.
+        caps.f16 = kernels.f16_conversion(|queue| asked(&gpu(queue)).ok());
     }
     caps
 }
 
-/// The fastest of the device's conversions that are those of IEEE 754. A device that fails will say so to the plan that asks.
-pub fn asked(gpu: &Gpu) -> F16Conversion {
-    let native = gpu.device().features().contains(wgpu::Features::SHADER_F16);
-    let native = native.then_some(F16Conversion::Native);
-    let mut own = native.into_iter().chain([F16Conversion::Packing]);
-    let is_ieee = |file| is_ieee(gpu, CONVERT, file).unwrap_or(false);
-    own.find(|&conversion| is_ieee(element_f16(conversion)))
-        .unwrap_or_default()
+/// The fastest of the device's conversions that serves.
+pub fn asked(gpu: &Gpu) -> Result<F16Conversion, Error> {
+    for conversion in [F16Conversion::Native, F16Conversion::Packing] {
+        if serves(gpu, conversion)? {
+            return Ok(conversion);
+        }
+    }
+    Ok(F16Conversion::Integers)
+}
+
+/// Whether the device has a conversion, and it is that of IEEE 754.
+pub fn serves(gpu: &Gpu, conversion: F16Conversion) -> Result<bool, Error> {
+    let has_f16 = gpu.device().features().contains(wgpu::Features::SHADER_F16);
+    if conversion == F16Conversion::Native && !has_f16 {
+        return Ok(false);
+    }
+    match is_ieee(gpu, CONVERT, element_f16(conversion)) {
+        // A driver that does not compile it has not got it.
+        Err(Error::Plan(PlanError::Kernel { .. })) => Ok(false),
+        answer => answer,
+    }
 }
 
 /// Whether a file for the slot `element` converts f16 as IEEE 754 wants: ties to even, infinity for what is too large, and
@@ -49,13 +65,14 @@ pub fn is_ieee(
     element: &'static str,
 ) -> Result<bool, Error> {
     let (all, values) = (words(), around(Dtype::F16));
-    let (decoded, encoded) = converted(gpu, sources, element, &all, &values)?;
-    let (decoded, encoded) = (decoded.iter(), Dtype::F16.of_words(&encoded, values.len()));
+    let converted = converted(gpu, sources, element, &all, &values)?;
+    let encoded = Dtype::F16.of_words(&converted.encoded, values.len());
     let exact = Dtype::F16.of_words(&all, 2 * all.len());
-    let rounded = Dtype::F16.of_words(&Dtype::F16.to_words(&values), values.len());
-    let mut values = values.iter().zip(encoded.iter().zip(&rounded));
-    Ok(decoded.zip(&exact).all(|(&a, &b)| same(a, b))
-        && values.all(|(value, (&a, &b))| same(a, b) || is_flushed(*value, a)))
+    let expected = Dtype::F16.of_words(&Dtype::F16.to_words(&values), values.len());
+    let all_same = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(&a, &b)| same(a, b));
+    Ok(all_same(&converted.decoded, &exact)
+        && all_same(&encoded, &expected)
+        && all_same(&converted.rounded, &expected))
 }
 
 /// All values of a 16-bit type, two to a word.
@@ -102,24 +119,30 @@ pub fn same(a: f32, b: f32) -> bool {
     a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
 }
 
-/// Whether a subnormal f32 became zero, which WGSL allows.
-pub fn is_flushed(value: f32, stored: f32) -> bool {
-    value.is_subnormal() && stored == 0.0
+/// What a device has converted.
+pub struct Converted {
+    /// The values of the words.
+    pub decoded: Vec<f32>,
+    /// The words of the values.
+    pub encoded: Vec<u32>,
+    /// The values encoded and decoded, without memory between the two.
+    pub rounded: Vec<f32>,
 }
 
-/// What the device decodes the words to, and the words that it encodes the values to, by a file for the slot `element`.
+/// Converts words and values by a file for the slot `element`.
 pub fn converted(
     gpu: &Gpu,
     sources: &'static [&'static [Source]],
     element: &'static str,
     words: &[u32],
     values: &[f32],
-) -> Result<(Vec<f32>, Vec<u32>), Error> {
+) -> Result<Converted, Error> {
     let stored = gpu.filled_buffer("stored", bytemuck::cast_slice(words))?;
     let values_buffer = gpu.filled_buffer("values", bytemuck::cast_slice(values))?;
     let (decoded_bytes, encoded_bytes) = (8 * words.len() as u64, 2 * values.len() as u64);
     let decoded = gpu.new_buffer("decoded", decoded_bytes)?;
     let encoded = gpu.new_buffer("encoded", encoded_bytes)?;
+    let rounded = gpu.new_buffer("rounded", values_buffer.size())?;
     let need = |field, bytes| Need { field, bytes };
     let vectors = (words.len() / 2).max(values.len() / 4);
     let program = Program {
@@ -141,6 +164,7 @@ pub fn converted(
             need(VALUES, values_buffer.size()),
             need(DECODED, decoded_bytes),
             need(ENCODED, encoded_bytes),
+            need(ROUNDED, values_buffer.size()),
         ],
         vector_bytes: 8,
     };
@@ -150,11 +174,13 @@ pub fn converted(
         (VALUES, Some(values_buffer.slice(..))),
         (DECODED, Some(decoded.slice(..))),
         (ENCODED, Some(encoded.slice(..))),
+        (ROUNDED, Some(rounded.slice(..))),
     ];
     let step = compiled.bind("f16", &slices)?;
     gpu.submit(|encoder| step.encode(encoder))?;
-    Ok((
-        gpu.read_buffer(&decoded, 0, 2 * words.len())?,
-        gpu.read_buffer(&encoded, 0, values.len() / 2)?,
-    ))
+    Ok(Converted {
+        decoded: gpu.read_buffer(&decoded, 0, 2 * words.len())?,
+        encoded: gpu.read_buffer(&encoded, 0, values.len() / 2)?,
+        rounded: gpu.read_buffer(&rounded, 0, values.len())?,
+    })
 }

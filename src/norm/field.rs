@@ -28,6 +28,8 @@ pub const GRADS: Field = Field::array("grads").optional();
 pub const SAVED: Field = Field::array("saved");
 /// Moments of a batch, or of its instances.
 pub const MOMENTS: Field = Field::array("moments").optional();
+/// Its rows: mean, what rounding left out of it, squared deviations, and count.
+pub const MOMENT_ROWS: u64 = 4;
 /// Moments, or sums, of the parts of a batch.
 pub const PARTS: Field = Field::array("parts");
 /// The sums that backward needs.

@@ -237,6 +237,7 @@ impl<'a, S: Settings> Planner<'a, S> {
     pub fn rows_at_once(&mut self, floats: u64) -> Result<(Params<S>, Params<S>), PlanError> {
         let mut rows = self.resident();
         let Geometry { units, width, .. } = rows.geometry;
+        debug_assert!(self.takes_rows_at_once());
         let share = self.units_to_share(&rows.geometry).unwrap_or(1);
         let parameters = self.partition.parameters;
         let own = self.partition.sample_parameters;

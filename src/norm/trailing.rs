@@ -123,13 +123,14 @@ impl Trailing {
         tuning: Tuning,
     ) -> Result<Planner<'a, EpsSettings>, PlanError> {
         let rows = partition::rows(problem.shape, self.size).unwrap_or(0);
-        let table = Problem::new(Shape::nc(rows, self.size), problem.dtype);
         let samples = self.samples(problem.shape);
-        let over = match samples {
-            // Of an empty batch nothing is divided.
-            Some(samples @ 1..) => Over::Samples(rows / samples),
-            _ => Over::Batch,
+        let (columns, over, samples) = match samples {
+            Some(count @ 1..) if rows > 0 => (self.size, Over::Samples(rows / count), samples),
+            // Without rows nothing is divided, and the gradients of all parameters are zero.
+            Some(count @ 1..) => (self.size.saturating_mul(count), Over::Batch, None),
+            _ => (self.size, Over::Batch, samples),
         };
+        let table = Problem::new(Shape::nc(rows, columns), problem.dtype);
         let mut planner = self.planner(caps, table, over, samples, tuning)?;
         planner.set_saved(rows as u32, self.size as u32);
         planner.set("STATISTICS_VARY", true);

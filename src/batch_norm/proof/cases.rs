@@ -5,6 +5,8 @@ use crate::batch_norm::config::BatchNormConfig;
 use crate::batch_norm::line::{Line, Pass};
 use crate::batch_norm::policy::{Momentum, NonFinite, RunningVariance, SingleValue};
 use crate::dtype::{Dtype, Problem};
+use crate::gpu::{F16Conversion, test_gpu};
+use crate::norm::f16::serves;
 use crate::norm::options::{Destination, Epilogue, ParameterGradients};
 use crate::norm::proof::cover::covering;
 use crate::norm::proof::inputs::Fill;
@@ -110,16 +112,27 @@ pub fn all_cases() -> Vec<BatchCase> {
     cases_with(97)
 }
 
+/// Whether the test device converts f16 as the case wants.
+pub fn is_served(case: &BatchCase) -> bool {
+    let conversion = case.line.common.f16.unwrap_or_default();
+    conversion == F16Conversion::Integers
+        || serves(test_gpu(), conversion).expect("the test device")
+}
+
 /// Those that a device runs, of a larger sample, and of those that force a strategy of one kernel of a still larger one.
 pub fn cases() -> Vec<BatchCase> {
-    let named = SINGLE_VALUES.len() + CONVERSIONS.len() + INSTANCES.len();
+    let mut cases = cases_with(60);
+    let all = cases.len();
+    cases.retain(is_served);
+    let named = SINGLE_VALUES.len() + CONVERSIONS.len() + INSTANCES.len() - (all - cases.len());
     // A drawn case seldom forces a strategy of one kernel.
     let mut others = cases_with(16);
+    others.retain(is_served);
     others.retain(|case| {
         let strategy = case.line.common.tuning.strategy;
         matches!(strategy, Some(Strategy::Resident | Strategy::Reread))
     });
-    covering(named, cases_with(60), others)
+    covering(named, cases, others)
 }
 
 /// The basic cases of every shape, and one in `one_in` of the whole product of tunings, passes, storage types, epilogues,

@@ -124,7 +124,8 @@ pub struct Gradients<Dx = Tensor> {
 
 impl<Dx> Gradients<Dx> {
     /// The gradients of the parameters on the device: the f32 rows `[dweight] [dbias]` of those that the layer has, in
-    /// the layout of its `affine_buffer`, for an optimizer's kernel. `None` for a layer without parameters, or if they were not
+    /// the layout of its `affine_buffer`, for an optimizer's kernel; if each sample has parameters of its own, in that of its
+    /// `affine_rows_of`. `None` for a layer without parameters, or if they were not
     /// wanted.
     pub fn buffer(&self) -> Option<&wgpu::Buffer> {
         self.parameters.as_ref()

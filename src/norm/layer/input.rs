@@ -98,7 +98,7 @@ impl<'a> Input<'a> {
             return match values {
                 0 => Ok(None),
                 _ => Err(TensorError::Affine {
-                    problem: "is missing; pass Input::from(&x).affine(&parameters)",
+                    problem: "is missing; give the samples' parameters with Input::affine",
                 }),
             };
         };

@@ -15,7 +15,7 @@ use super::deal::side_by_side;
 use super::slots::{SLOTS, declared, file, imported};
 use super::{Case, caps};
 use crate::gpu::Caps;
-use crate::gpu::compose::{Access, Composed, Form, Source};
+use crate::gpu::compose::{Access, Composed, Form, Source, compose};
 use crate::gpu::program::KernelSpec;
 use crate::norm::partition::Geometry;
 use crate::norm::planner::Norm;
@@ -76,6 +76,22 @@ pub fn validate<C: Case>(cases: &[C]) -> usize {
         Ok(true)
     });
     texts.iter().map(Vec::len).sum()
+}
+
+/// Validates and translates one kernel without constants.
+pub fn validate_kernel(
+    name: &'static str,
+    sources: &'static [&'static [Source]],
+    choices: &[(&'static str, &'static str)],
+) {
+    let composed = compose(name, sources, choices).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let kernel = KernelSpec {
+        norm: "f16",
+        name,
+        choices: choices.to_vec(),
+        constants: Vec::new(),
+    };
+    validate_text(&[(kernel, composed)]);
 }
 
 /// Validates a text once, and translates it with the overrides of each of its variants.
