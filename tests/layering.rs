@@ -46,13 +46,13 @@ const ON_A_DEVICE: &[&str] = &[
     "gpu/wait.rs",
     // It asks the device.
     "norm/f16.rs",
-    "norm/twin/element.rs",
     "norm/layer/",
     "norm/plan.rs",
     "norm/proof/device.rs",
     "norm/sample/layer.rs",
     "norm/tuner/trial.rs",
     // Its proof runs a kernel of its own.
+    "norm/twin/element.rs",
     "batch_norm/layer.rs",
     "batch_norm/moments.rs",
     "batch_norm/precise.rs",
