@@ -8,9 +8,16 @@ use wgpu_norm::{GroupNormConfig, InstanceNormConfig, LayerNormConfig, RmsNormCon
 use crate::oracle::Gradients;
 use crate::sample::{Config, Verified};
 
-/// The members that all configurations have.
+/// What all configurations answer alike, and what the reference does not know of one besides.
 macro_rules! members {
-    () => {
+    ($config:ident: $($unknown:expr => $word:literal)?) => {
+        fn unverified(&self) -> Option<&'static str> {
+            let $config = self;
+            let unknown = [($config.per_sample, "per-sample"), $(($unknown, $word))?];
+            let mut unknown = unknown.into_iter().filter(|(unknown, _)| *unknown);
+            unknown.next().map(|(_, word)| word)
+        }
+
         fn adds_one(&self) -> bool {
             self.unit_offset
         }
@@ -38,11 +45,7 @@ macro_rules! gradients {
 }
 
 impl Config for InstanceNormConfig {
-    members!();
-
-    fn unverified(&self) -> Option<&'static str> {
-        self.per_sample.then_some("per-sample")
-    }
+    members!(config: config.track_running_stats => "tracked");
 
     fn parameters(&self) -> usize {
         self.num_features
@@ -72,11 +75,7 @@ impl Config for InstanceNormConfig {
 }
 
 impl Config for GroupNormConfig {
-    members!();
-
-    fn unverified(&self) -> Option<&'static str> {
-        self.per_sample.then_some("per-sample")
-    }
+    members!(config:);
 
     fn parameters(&self) -> usize {
         self.num_channels
@@ -114,11 +113,7 @@ fn rows(size: usize, shape: Shape) -> usize {
 }
 
 impl Config for LayerNormConfig {
-    members!();
-
-    fn unverified(&self) -> Option<&'static str> {
-        self.per_sample.then_some("per-sample")
-    }
+    members!(config:);
 
     fn parameters(&self) -> usize {
         self.normalized_size
@@ -149,13 +144,7 @@ impl Config for LayerNormConfig {
 }
 
 impl Config for RmsNormConfig {
-    members!();
-
-    fn unverified(&self) -> Option<&'static str> {
-        let rounds = self.rounding != Rounding::Once;
-        let rounding = rounds.then_some("rounding=before-weight");
-        self.per_sample.then_some("per-sample").or(rounding)
-    }
+    members!(config: config.rounding != Rounding::Once => "rounding=before-weight");
 
     fn parameters(&self) -> usize {
         self.normalized_size

@@ -23,7 +23,8 @@ use crate::norm::uniform;
 use crate::norm::{passes, sources};
 
 /// The files of `shaders/batch_norm`.
-const SOURCES: &[Source] = sources!("batch_norm": combine_instances, result_running, result_statistics_or_running, running_moved, settings_momentum);
+const SOURCES: &[Source] = sources!("batch_norm":
+    combine_instances, result_running, result_statistics_or_running, running_moved, settings_momentum);
 
 /// Rows of running statistics.
 pub const RUNNING_ROWS: u64 = 4;

@@ -20,8 +20,8 @@ pub struct Caps {
     /// Whether kernels load and store f32 activations in 64-bit words. On for software adapters with
     /// [`wgpu::Features::SHADER_INT64`], which move one word at a time.
     pub wide_words: bool,
-    /// How kernels convert from and to f16. [`Caps::of`] says integers: what the conversions of a device are worth, it must be
-    /// asked ([`Kernels::with_queue`](crate::Kernels::with_queue)).
+    /// How kernels convert from and to f16. [`Caps::of`] says integers, because it does not ask the device;
+    /// [`caps_for`](crate::caps_for) does.
     pub f16: F16Conversion,
     /// Invocations of a subgroup, a power of two from 4 to 64.
     pub lanes: u32,

@@ -46,8 +46,7 @@ pub struct RmsNormConfig {
     pub eps: f32,
     /// Whether the output is scaled by a learned weight, one for each value of a row. Default true.
     pub weight: bool,
-    /// Whether each sample has a weight of its own, which is given with each call, as in
-    /// adaptive norms. Default false.
+    /// Whether each sample has a weight of its own, which is given with each call. Default false.
     pub per_sample: bool,
     /// Whether the output is scaled by `1 + weight`, and a new layer's weight is 0: Gemma's form. The sum is f32. Default
     /// false.

@@ -127,10 +127,9 @@ pub fn cases() -> Vec<BatchCase> {
     let named = SINGLE_VALUES.len() + CONVERSIONS.len() + INSTANCES.len() - (all - cases.len());
     // A drawn case seldom forces a strategy of one kernel.
     let mut others = cases_with(16);
-    others.retain(is_served);
     others.retain(|case| {
         let strategy = case.line.common.tuning.strategy;
-        matches!(strategy, Some(Strategy::Resident | Strategy::Reread))
+        matches!(strategy, Some(Strategy::Resident | Strategy::Reread)) && is_served(case)
     });
     covering(named, cases, others)
 }

@@ -68,8 +68,8 @@ impl Kernels {
 type Numbered<C> = (C, Vec<usize>);
 
 /// Cases with few kernels, sorted by those: if a kernel has two settings in one of `cases`, it has them both in one of
-/// these, sizes as far as they are one or several. Most faults of a kernel take no more than two of its settings. The first `always` of `cases`, which exist, are
-/// among them, and so are all of `cases` and `others` that need no further kernel.
+/// these, sizes as far as they are one or several. Most faults of a kernel take no more than two of its settings. The first
+/// `always` of `cases`, which exist, are among them, and so are all of `cases` and `others` that need no further kernel.
 pub fn covering<C: Case>(always: usize, cases: Vec<C>, others: Vec<C>) -> Vec<C> {
     let caps = caps();
     let mut composed = ComposedKernels::default();

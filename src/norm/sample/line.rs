@@ -114,22 +114,16 @@ impl<C: SampleNorm> fmt::Display for Line<C> {
             own += &format!(" {word}");
         }
         let (members, usual) = (self.config.members(), C::of_shape(shape).members());
-        own += if members.weight { "" } else { " no-weight" };
-        own += if members.bias == usual.bias {
-            ""
-        } else {
-            " no-bias"
-        };
-        own += if members.per_sample {
-            " per-sample"
-        } else {
-            ""
-        };
-        own += if members.unit_offset {
-            " unit-offset"
-        } else {
-            ""
-        };
+        let told = [
+            (!members.weight, " no-weight"),
+            (members.bias != usual.bias, " no-bias"),
+            (members.per_sample, " per-sample"),
+            (members.unit_offset, " unit-offset"),
+        ];
+        own.extend(
+            told.into_iter()
+                .filter_map(|(told, word)| told.then_some(word)),
+        );
         if members.eps != usual.eps {
             own += &format!(" eps={}", members.eps);
         }
