@@ -29,14 +29,20 @@ demo-sync: driver mpi
 	done
 
 # The tests compile thousands of kernels, and run each a few times. So wgpu leaves out line numbers for debuggers, and Mesa's
-# software driver compiles without optimizations, and for vectors of four. Other drivers ignore the last two.
-COMPILE_FAST = WGPU_DEBUG=0 GALLIVM_PERF=nopt LP_NATIVE_VECTOR_WIDTH=128
+# software driver compiles without optimizations, and for vectors of four. Other drivers ignore the last two. With
+# RUST_BACKTRACE set, wgpu's debug build would take a backtrace at each of its locks: a third of the time.
+COMPILE_FAST = WGPU_DEBUG=0 GALLIVM_PERF=nopt LP_NATIVE_VECTOR_WIDTH=128 RUST_LIB_BACKTRACE=0
 
-# With the feature everywhere, so that nothing is built twice. The test `mpi` starts its ranks itself, and ends them in time.
+# With the feature everywhere, so that nothing is built twice. The examples without tests are type-checked by clippy, and not
+# built. The test `mpi` starts its ranks itself, and ends them in time.
 test: driver mpi
 	cargo fmt --check
 	cargo clippy --locked --all-targets --features mpi -- -D warnings
-	$(COMPILE_FAST) cargo test --locked --features mpi
+	cargo test --locked --features mpi --lib --test '*' --example train_digits --no-run
+	$(COMPILE_FAST) cargo test --locked --features mpi --lib --test '*'
+	@# Runs few kernels many times, and is twice as fast with optimized ones.
+	cargo test --locked --features mpi --example train_digits
+	$(COMPILE_FAST) cargo test --locked --features mpi --doc
 	@# With the examples, so that dependencies need not be built once more for features that only tests ask for.
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --examples --features mpi
 

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::process::Command;
 
-use crate::common::{STORAGE, blank, download, gpu, gpu_with, noise, upload};
+use crate::common::{STORAGE, blank, download, gpu, gpu_with, noise, noop, noop_kernels, upload};
 use wgpu::BufferUsages;
 use wgpu_norm::batch_norm::{
     BackwardBuffers, BackwardOptions, BackwardPlan, CombinePlan, EvalBuffers, EvalPlan, State,
@@ -13,26 +13,6 @@ use wgpu_norm::{
     BatchNormConfig, BindError, Error, Gpu, Kernels, Layout, PlanError, Shape, ShapeError,
     TensorError,
 };
-
-/// A device that computes nothing, with limits as given.
-fn noop(limits: wgpu::Limits) -> wgpu::Device {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = wgpu::Backends::NOOP;
-    descriptor.backend_options.noop.enable = true;
-    let instance = wgpu::Instance::new(descriptor);
-    let adapter = pollster::block_on(instance.request_adapter(&Default::default())).unwrap();
-    let descriptor = wgpu::DeviceDescriptor {
-        required_limits: limits,
-        ..Default::default()
-    };
-    pollster::block_on(adapter.request_device(&descriptor))
-        .unwrap()
-        .0
-}
-
-fn noop_kernels() -> Kernels {
-    Kernels::new(&noop(Gpu::required_limits())).unwrap()
-}
 
 /// The call failed, and its message begins so.
 fn fails<T, E: Display>(result: Result<T, E>, start: &str) {

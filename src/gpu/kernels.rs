@@ -32,9 +32,13 @@ struct Inner {
     device: wgpu::Device,
     caps: Caps,
     cache: Option<wgpu::PipelineCache>,
-    /// Kernels by what a plan asks for, and by the part of that which the kernel declares: plans that differ in other
-    /// constants share a kernel.
+    /// Kernels by what a plan asks for.
     kernels: Mutex<HashMap<KernelSpec, Kernel>>,
+    /// Kernels by the part of that which they declare: plans that differ in other constants share a kernel. Locked while it
+    /// is compiled, so that threads that want one kernel at a time compile it once.
+    reduced: Mutex<HashMap<KernelSpec, Arc<Mutex<Option<Kernel>>>>>,
+    /// Their parsed texts, which kernels share that differ only in overrides.
+    modules: Mutex<HashMap<KernelSpec, wgpu::ShaderModule>>,
     /// Bound in place of buffers that a configuration leaves out. Two, because one dispatch may not bind one buffer
     /// for reading and for writing.
     placeholders: [wgpu::Buffer; 2],
@@ -80,6 +84,8 @@ impl Kernels {
                 caps,
                 cache,
                 kernels: Mutex::default(),
+                reduced: Mutex::default(),
+                modules: Mutex::default(),
                 placeholders: [
                     placeholder("wgpu_norm placeholder, read")?,
                     placeholder("wgpu_norm placeholder, written")?,
@@ -170,35 +176,16 @@ impl Kernels {
         if let Some(kernel) = self.known().get(spec) {
             return Ok(kernel.clone());
         }
-        let refused = |message: String| PlanError::Kernel {
-            kernel: spec.name,
-            message,
-        };
-        let not_composed = |error: ComposeError| refused(error.to_string());
-        let composed = program.composed(dispatch).map_err(not_composed)?;
+        let composed = program.composed(dispatch);
+        let composed = composed.map_err(|error| refused(spec, error))?;
         let reduced = spec.reduced(&composed);
-        let shared = self.known().get(&reduced).cloned();
-        let kernel = match shared {
-            Some(kernel) => kernel,
-            None => {
-                let text = composed
-                    .wgsl(&spec.constants, Form::default())
-                    .map_err(not_composed)?;
-                let device = &self.inner.device;
-                let filters = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal];
-                let (pipeline, error) = scoped(device, &filters, || {
-                    compile(device, spec, &composed, text, self.inner.cache.as_ref())
-                });
-                if let Some(error) = error {
-                    return Err(refused(error.to_string()));
-                }
-                let composed = Arc::new(composed);
-                Kernel { pipeline, composed }
-            }
+        let shared = Arc::clone(locked(&self.inner.reduced).entry(reduced).or_default());
+        let mut shared = locked(&shared);
+        let kernel = match &*shared {
+            Some(kernel) => kernel.clone(),
+            None => shared.insert(self.compile(spec, composed)?).clone(),
         };
-        let mut known = self.known();
-        known.insert(spec.clone(), kernel.clone());
-        known.insert(reduced, kernel.clone());
+        self.known().insert(spec.clone(), kernel.clone());
         Ok(kernel)
     }
 
@@ -208,87 +195,135 @@ impl Kernels {
     /// meets hundreds of kinds of problems, such as a search over networks, calls this between them.
     pub fn trim(&self) {
         self.known().clear();
+        locked(&self.inner.reduced).clear();
+        locked(&self.inner.modules).clear();
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<KernelSpec, Kernel>> {
-        // The map is consistent between any two statements, also for a thread that panicked.
-        self.inner
-            .kernels
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        locked(&self.inner.kernels)
+    }
+
+    fn compile(&self, spec: &KernelSpec, composed: Composed) -> Result<Kernel, PlanError> {
+        let filters = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal];
+        let of_text = spec.of_text(&composed);
+        let (made, error) = scoped(&self.inner.device, &filters, || {
+            let parsed = locked(&self.inner.modules).get(&of_text).cloned();
+            let module = match parsed {
+                Some(module) => module,
+                None => self.module(spec, &composed)?,
+            };
+            Ok((self.pipeline(spec, &composed, &module), module))
+        });
+        if let Some(error) = error {
+            return Err(refused(spec, error));
+        }
+        let (pipeline, module) = made.map_err(|error: ComposeError| refused(spec, error))?;
+        locked(&self.inner.modules).insert(of_text, module);
+        let composed = Arc::new(composed);
+        Ok(Kernel { pipeline, composed })
+    }
+
+    /// Parses the kernel's text.
+    fn module(
+        &self,
+        spec: &KernelSpec,
+        composed: &Composed,
+    ) -> Result<wgpu::ShaderModule, ComposeError> {
+        let device = &self.inner.device;
+        let text = composed.wgsl(&spec.constants, Form::default())?;
+        let descriptor = wgpu::ShaderModuleDescriptor {
+            label: Some(&spec.label()),
+            source: wgpu::ShaderSource::Wgsl(without_comments(&text).into()),
+        };
+        let vulkan = device.adapter_info().backend == wgpu::Backend::Vulkan;
+        let checks = wgpu::ShaderRuntimeChecks {
+            // A counter in every loop, and an index that is clamped to its array, keep drivers from unrolling short
+            // loops; see the architecture page. Vulkan drivers check what goes to buffers themselves.
+            force_loop_bounding: false,
+            bounds_checks: !vulkan,
+            ..wgpu::ShaderRuntimeChecks::checked()
+        };
+        // SAFETY: the crate's loops count up to a number that their dispatch fixes, by steps that plans make at least
+        // one, or halve a number down to one, so that none is without end. Local arrays are indexed by loops over
+        // their constant length, workgroup arrays by lanes of a workgroup of that size. Indices into buffers that are
+        // not there are replaced by zero, and `bind` has checked that the bound buffers are large enough for the others;
+        // beyond that, wgpu enables `robustBufferAccess` on the Vulkan devices that it makes.
+        #[expect(unsafe_code)]
+        let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
+        Ok(module)
+    }
+
+    fn pipeline(
+        &self,
+        spec: &KernelSpec,
+        composed: &Composed,
+        module: &wgpu::ShaderModule,
+    ) -> wgpu::ComputePipeline {
+        let device = &self.inner.device;
+        let label = spec.label();
+        let label = Some(label.as_str());
+        let entries: Vec<_> = composed
+            .bindings
+            .iter()
+            .map(|declared| wgpu::BindGroupLayoutEntry {
+                binding: declared.number,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match declared.access {
+                        Access::Uniform => wgpu::BufferBindingType::Uniform,
+                        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                        Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
+                    },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+            label,
+            entries: &entries,
+        });
+        let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &[Some(&group)],
+            immediate_size: 0,
+        });
+        let constants: Vec<(&str, f64)> = spec
+            .overrides(composed)
+            .into_iter()
+            .map(|(name, value)| (name, f64::from(value)))
+            .collect();
+        device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&layout),
+            module,
+            entry_point: Some(spec.name),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants: &constants,
+                // Kernels write workgroup memory before they read it.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: self.inner.cache.as_ref(),
+        })
     }
 }
 
-fn compile(
-    device: &wgpu::Device,
-    spec: &KernelSpec,
-    composed: &Composed,
-    text: String,
-    cache: Option<&wgpu::PipelineCache>,
-) -> wgpu::ComputePipeline {
-    let label = spec.label();
-    let label = Some(label.as_str());
-    let descriptor = wgpu::ShaderModuleDescriptor {
-        label,
-        source: wgpu::ShaderSource::Wgsl(text.into()),
-    };
-    let vulkan = device.adapter_info().backend == wgpu::Backend::Vulkan;
-    let checks = wgpu::ShaderRuntimeChecks {
-        // A counter in every loop, and an index that is clamped to its array, keep drivers from unrolling short
-        // loops; see the architecture page. Vulkan drivers check what goes to buffers themselves.
-        force_loop_bounding: false,
-        bounds_checks: !vulkan,
-        ..wgpu::ShaderRuntimeChecks::checked()
-    };
-    // SAFETY: the crate's loops count up to a number that their dispatch fixes, by steps that plans make at least
-    // one, or halve a number down to one, so that none is without end. Local arrays are indexed by loops over
-    // their constant length, workgroup arrays by lanes of a workgroup of that size. Indices into buffers that are
-    // not there are replaced by zero, and `bind` has checked that the bound buffers are large enough for the others;
-    // beyond that, wgpu enables `robustBufferAccess` on the Vulkan devices that it makes.
-    #[expect(unsafe_code)]
-    let module = unsafe { device.create_shader_module_trusted(descriptor, checks) };
-    let entries: Vec<_> = composed
-        .bindings
-        .iter()
-        .map(|declared| wgpu::BindGroupLayoutEntry {
-            binding: declared.number,
-            visibility: wgpu::ShaderStages::COMPUTE,
-            ty: wgpu::BindingType::Buffer {
-                ty: match declared.access {
-                    Access::Uniform => wgpu::BufferBindingType::Uniform,
-                    Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
-                    Access::Write => wgpu::BufferBindingType::Storage { read_only: false },
-                },
-                has_dynamic_offset: false,
-                min_binding_size: None,
-            },
-            count: None,
-        })
-        .collect();
-    let group = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
-        label,
-        entries: &entries,
-    });
-    let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-        label,
-        bind_group_layouts: &[Some(&group)],
-        immediate_size: 0,
-    });
-    let constants: Vec<(&str, f64)> = spec
-        .overrides(composed)
-        .into_iter()
-        .map(|(name, value)| (name, f64::from(value)))
-        .collect();
-    device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-        label,
-        layout: Some(&layout),
-        module: &module,
-        entry_point: Some(spec.name),
-        compilation_options: wgpu::PipelineCompilationOptions {
-            constants: &constants,
-            // Kernels write workgroup memory before they read it.
-            zero_initialize_workgroup_memory: false,
-        },
-        cache,
-    })
+fn refused(spec: &KernelSpec, error: impl fmt::Display) -> PlanError {
+    PlanError::Kernel {
+        kernel: spec.name,
+        message: error.to_string(),
+    }
+}
+
+/// The maps are consistent between any two statements, also for a thread that panicked.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The text without its lines of comments, which drivers would read letter by letter.
+fn without_comments(text: &str) -> String {
+    let lines = text.lines();
+    let code = lines.filter(|line| !line.trim_start().starts_with("//"));
+    code.flat_map(|line| [line, "\n"]).collect()
 }

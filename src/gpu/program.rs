@@ -89,6 +89,14 @@ impl KernelSpec {
         }
     }
 
+    /// What the kernel's text depends on: the kernel without its overrides.
+    pub fn of_text(&self, composed: &Composed) -> Self {
+        let mut reduced = self.reduced(composed);
+        let constants = &mut reduced.constants;
+        constants.retain(|(name, _)| !composed.overrides(name));
+        reduced
+    }
+
     /// The choices that the kernel imports.
     pub fn choices(&self, composed: &Composed) -> Vec<Choice> {
         let choices = self.choices.iter().copied();

@@ -5,7 +5,7 @@ pub mod sample_norm;
 
 use wgpu::BufferUsages;
 use wgpu::util::{BufferInitDescriptor, DeviceExt};
-use wgpu_norm::{Gpu, GpuOptions, Shape, reference};
+use wgpu_norm::{Gpu, GpuOptions, Kernels, Shape, reference};
 
 /// A device; a machine without one fails the test.
 pub fn gpu() -> Gpu {
@@ -17,6 +17,27 @@ pub fn gpu_with(change: impl FnOnce(&mut wgpu::Limits)) -> Gpu {
     let mut limits = gpu().device().limits();
     change(&mut limits);
     Gpu::open_with(GpuOptions::from_env().limits(limits)).expect("a device with such limits")
+}
+
+/// A device that computes nothing, with limits as given.
+pub fn noop(limits: wgpu::Limits) -> wgpu::Device {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::NOOP;
+    descriptor.backend_options.noop.enable = true;
+    let instance = wgpu::Instance::new(descriptor);
+    let adapter = pollster::block_on(instance.request_adapter(&Default::default())).unwrap();
+    let descriptor = wgpu::DeviceDescriptor {
+        required_limits: limits,
+        ..Default::default()
+    };
+    pollster::block_on(adapter.request_device(&descriptor))
+        .unwrap()
+        .0
+}
+
+/// Kernels that no driver compiles.
+pub fn noop_kernels() -> Kernels {
+    Kernels::new(&noop(Gpu::required_limits())).unwrap()
 }
 
 /// `count` values in [-1, 1), which f32 represents exactly.

@@ -96,6 +96,30 @@ const INSTANCES: [&str; 10] = [
     "n0c4l3 ncl f32 instances",
 ];
 
+/// Further shapes for constant values.
+const MORE_CONSTANT: [&str; 20] = [
+    "n5c5h7w7",
+    "n9c4h8w8",
+    "n7c20h8w8",
+    "n5c3l5",
+    "n17c5",
+    "n6c7h3w5",
+    "n11c8h4w4",
+    "n2c6h16w16",
+    "n3c3h9w9",
+    "n12c2h6w6",
+    "n10c24h2w2",
+    "n3c16l64",
+    "n8c12l20",
+    "n13c9",
+    "n30c16",
+    "n4c28h4w4",
+    "n5c36h3w3",
+    "n7c5h5w9",
+    "n2c12h12w12",
+    "n6c44l9",
+];
+
 /// Whether the environment names one case, as a failing test prints it.
 pub fn alone() -> bool {
     std::env::var_os("WGPU_NORM_LINE").is_some()
@@ -212,6 +236,16 @@ fn tunings(index: usize, wide: bool, gpu_tiles: usize) -> Vec<(Tuning, bool)> {
 
 /// Cases whose answer f32 has without rounding.
 pub fn exact_cases() -> Vec<BatchCase> {
+    exact_cases_by(false)
+}
+
+/// Those that a device runs: with few of their kernels, but on more shapes.
+pub fn exact_cases_on_device() -> Vec<BatchCase> {
+    covering(0, exact_cases(), exact_cases_by(true))
+}
+
+/// Tiles for processors and for GPUs take turns by shape, in either order.
+fn exact_cases_by(turned: bool) -> Vec<BatchCase> {
     if let Some(named) = named() {
         return named;
     }
@@ -226,9 +260,9 @@ pub fn exact_cases() -> Vec<BatchCase> {
         "n4c4h1w16",
     ]);
     let integers = integers.into_iter().map(|shape| (shape, Fill::Integers));
-    let constant = shapes(&EXTENTS)
-        .into_iter()
-        .map(|shape| (shape, Fill::Constant));
+    let more: &[&str] = if turned { &MORE_CONSTANT } else { &[] };
+    let constant = [shapes(&EXTENTS), shapes(more)].concat().into_iter();
+    let constant = constant.map(|shape| (shape, Fill::Constant));
     let passes = [
         Pass::Train,
         Pass::Stats,
@@ -237,11 +271,11 @@ pub fn exact_cases() -> Vec<BatchCase> {
     ];
     for (index, (shape, fill)) in integers.chain(constant).enumerate() {
         let config = BatchNormConfig::new(shape.channels());
-        // Tiles for processors and for GPUs take turns. Small integers are the same in all storage types.
+        // Small integers are the same in all storage types.
         let problem = Problem::new(shape, Dtype::F32);
         let tunings = tunings(index, false, 1).into_iter();
         let tunings: Vec<_> = tunings
-            .filter(|(_, gpu)| *gpu == (index / 2 % 2 == 0))
+            .filter(|(_, gpu)| (*gpu == (index / 2 % 2 == 0)) != turned)
             .collect();
         for ((tuning, as_gpu), pass) in product(&tunings, &passes) {
             let mut line = Line::new(problem, &config, pass);

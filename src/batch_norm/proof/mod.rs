@@ -4,12 +4,11 @@ mod case;
 mod cases;
 mod mutants;
 
-use self::cases::{all_cases, cases, exact_cases};
+use self::cases::{all_cases, cases, exact_cases, exact_cases_on_device};
 use crate::gpu::{F16Conversion, test_gpu};
 use crate::norm::proof::chain::{
     have_the_same_bits, programs_agree_with_the_oracle, twins_agree_with_the_oracle,
 };
-use crate::norm::proof::cover::sorted_by_kernels;
 use crate::norm::proof::shaders;
 
 #[test]
@@ -38,9 +37,8 @@ fn programs_on_the_device_agree_with_the_oracle_and_kernels_with_their_twins() {
 /// Inputs whose answer is exact allow no error at all.
 #[test]
 fn exact_answers_are_exact() {
-    let cases = exact_cases();
-    let twins = twins_agree_with_the_oracle(&cases);
-    let device = programs_agree_with_the_oracle(&sorted_by_kernels(cases), 1000).programs;
+    let twins = twins_agree_with_the_oracle(&exact_cases());
+    let device = programs_agree_with_the_oracle(&exact_cases_on_device(), 1000).programs;
     assert!(
         cases::alone() || (twins > 450 && device > 450),
         "{twins} {device}"

@@ -17,6 +17,9 @@ enum Setting {
 /// by itself.
 const SIZES: [&str; 4] = ["COLUMNS", "REGISTER_VECTORS", "WIDTH", "WORKGROUP"];
 
+/// Cases that run the same kernels once more, on other shapes.
+const AGAIN: usize = 700;
+
 impl Setting {
     /// The setting as it is met together with others.
     fn beside_others(self) -> Self {
@@ -69,7 +72,8 @@ type Numbered<C> = (C, Vec<usize>);
 
 /// Cases with few kernels, sorted by those: if a kernel has two settings in one of `cases`, it has them both in one of
 /// these, sizes as far as they are one or several. Most faults of a kernel take no more than two of its settings. The first
-/// `always` of `cases`, which exist, are among them, and so are all of `cases` and `others` that need no further kernel.
+/// `always` of `cases`, which exist, are among them. Of `cases` and `others` that need no further kernel, the first
+/// [`AGAIN`] that have the same kernels are.
 pub fn covering<C: Case>(always: usize, cases: Vec<C>, others: Vec<C>) -> Vec<C> {
     let caps = caps();
     let mut composed = ComposedKernels::default();
@@ -116,7 +120,12 @@ pub fn covering<C: Case>(always: usize, cases: Vec<C>, others: Vec<C>) -> Vec<C>
     let mut pairs = wanted.iter().flat_map(|&number| &kernels.pairs[number]);
     assert!(pairs.all(|&pair| met[pair]));
     left.extend(others);
-    left.retain(|(_, numbers)| numbers.iter().all(|&number| compiled[number]));
+    let mut again = HashMap::<Vec<usize>, usize>::new();
+    left.retain(|(_, numbers)| {
+        let times = again.entry(numbers.clone()).or_default();
+        *times += 1;
+        *times <= AGAIN && numbers.iter().all(|&number| compiled[number])
+    });
     chosen.extend(left);
     let mut names = vec![String::new(); kernels.pairs.len()];
     for (kernel, number) in kernels.numbers {
@@ -124,9 +133,4 @@ pub fn covering<C: Case>(always: usize, cases: Vec<C>, others: Vec<C>) -> Vec<C>
     }
     chosen.sort_by_key(|(_, numbers)| numbers.iter().map(|&n| &names[n]).collect::<Vec<_>>());
     chosen.into_iter().map(|(case, _)| case).collect()
-}
-
-/// All cases that exist, sorted by their kernels.
-pub fn sorted_by_kernels<C: Case>(cases: Vec<C>) -> Vec<C> {
-    covering(cases.len(), cases, Vec::new())
 }
