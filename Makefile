@@ -45,15 +45,17 @@ test: driver mpi
 # SWIFTSHADER_ICD=/usr/lib/chromium/vk_swiftshader_icd.json
 test-drivers: driver driver-gl
 	cargo test --locked --features gles --lib --test public --no-run
-	$(COMPILE_FAST) WGPU_BACKEND=gl LIBGL_ALWAYS_SOFTWARE=1 taskset -c 0 \
-		cargo test --locked --features gles --lib --test public -- --test-threads=1 --skip sync::
+	export $(COMPILE_FAST) WGPU_BACKEND=gl LIBGL_ALWAYS_SOFTWARE=1; \
+	taskset -c 0 cargo test --locked --features gles --lib -- --test-threads=1 $(ON_A_DEVICE) && \
+	taskset -c 0 cargo test --locked --features gles --test public -- --test-threads=1 --skip sync::
 	if [ -n "$$SWIFTSHADER_ICD" ]; then \
-		$(COMPILE_FAST) WGPU_BACKEND=vulkan VK_DRIVER_FILES=$$SWIFTSHADER_ICD \
-			cargo test --locked --features gles --lib --test public; \
+		export $(COMPILE_FAST) WGPU_BACKEND=vulkan VK_DRIVER_FILES=$$SWIFTSHADER_ICD; \
+		cargo test --locked --features gles --lib -- $(ON_A_DEVICE) && \
+		cargo test --locked --features gles --test public; \
 	fi
 
 # The tests of the library that need a device, by parts of their names.
-ON_A_DEVICE = gpu::open gpu::submit gpu::tensor gpu::transfer element mutants programs exact_answers
+ON_A_DEVICE = gpu::open gpu::submit gpu::tensor gpu::transfer element mutants programs exact_answers same_bits
 
 # No adapter has this name, so that a test which is missing above fails.
 check:
