@@ -1,6 +1,6 @@
 # The two commands of the README, and what they share.
 
-.PHONY: help demo demo-sync test test-drivers check bench bench-sync driver mpi
+.PHONY: help demo demo-sync test test-drivers check bench bench-sync driver driver-gl mpi
 
 help:
 	@echo "make demo          train a network on handwritten digits, on the GPU or in software"
@@ -47,16 +47,21 @@ test: driver mpi
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib --examples --features mpi
 
 # Other drivers find other faults. wgpu-hal's EGL panics with devices on several threads, so GL gets one thread on one core.
-# SwiftShader comes with Chromium: SWIFTSHADER_ICD=/usr/lib/chromium/vk_swiftshader_icd.json
-test-drivers: driver
-	WGPU_BACKEND=gl LIBGL_ALWAYS_SOFTWARE=1 taskset -c 0 \
-		cargo test --locked --features gles --lib --test public -- --test-threads=1 --skip sync::
+# SwiftShader comes with Chromium, in Debian with the package chromium-common:
+# SWIFTSHADER_ICD=/usr/lib/chromium/vk_swiftshader_icd.json
+test-drivers: driver driver-gl
+	cargo test --locked --features gles --lib --test public --no-run
+	export $(COMPILE_FAST) WGPU_BACKEND=gl LIBGL_ALWAYS_SOFTWARE=1; \
+	taskset -c 0 cargo test --locked --features gles --lib -- --test-threads=1 $(ON_A_DEVICE) && \
+	taskset -c 0 cargo test --locked --features gles --test public -- --test-threads=1 --skip sync::
 	if [ -n "$$SWIFTSHADER_ICD" ]; then \
-		WGPU_BACKEND=vulkan VK_DRIVER_FILES=$$SWIFTSHADER_ICD cargo test --locked --lib --test public; \
+		export $(COMPILE_FAST) WGPU_BACKEND=vulkan VK_DRIVER_FILES=$$SWIFTSHADER_ICD; \
+		cargo test --locked --features gles --lib -- $(ON_A_DEVICE) && \
+		cargo test --locked --features gles --test public; \
 	fi
 
 # The tests of the library that need a device, by parts of their names.
-ON_A_DEVICE = gpu::open gpu::submit gpu::tensor gpu::transfer element mutants programs exact_answers
+ON_A_DEVICE = gpu::open gpu::submit gpu::tensor gpu::transfer element mutants programs exact_answers same_bits
 
 # No adapter has this name, so that a test which is missing above fails.
 check:
@@ -92,6 +97,20 @@ driver:
 		$$root pacman -S --noconfirm vulkan-swrast vulkan-icd-loader; \
 	else \
 		echo "Install a Vulkan loader and driver (Mesa's lavapipe will do), then try again."; exit 1; \
+	fi
+
+# Installs Mesa's software GL where there is no EGL.
+driver-gl:
+	@if [ "$$(uname)" != Linux ]; then exit 0; fi; \
+	if (ldconfig -p || /sbin/ldconfig -p) 2>/dev/null | grep -q 'libEGL_mesa\.so\.0'; then exit 0; fi; \
+	echo "No EGL found: installing Mesa's."; \
+	if [ "$$(id -u)" = 0 ]; then root=; else root=sudo; fi; \
+	if command -v apt-get >/dev/null; then \
+		$$root apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive $$root apt-get install -y -qq --no-install-recommends \
+			libegl1 libegl-mesa0 libgl1-mesa-dri libgles2; \
+	else \
+		echo "Install Mesa's EGL and GL, then try again."; exit 1; \
 	fi
 
 # Installs MPI where there is none, and what the crate `mpi` needs to be built.

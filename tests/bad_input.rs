@@ -14,6 +14,15 @@ use wgpu_norm::{
     TensorError,
 };
 
+/// A device of an instance of its own.
+fn of_an_instance() -> Gpu {
+    let descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    let instance = wgpu::Instance::new(descriptor);
+    let adapter = pollster::block_on(instance.request_adapter(&Default::default())).unwrap();
+    let (device, queue) = pollster::block_on(adapter.request_device(&Default::default())).unwrap();
+    Gpu::from_wgpu(device, queue).unwrap()
+}
+
 /// The call failed, and its message begins so.
 fn fails<T, E: Display>(result: Result<T, E>, start: &str) {
     let message = match result {
@@ -366,6 +375,17 @@ fn tensors() {
     fails(bn.backward(of_wide, &wide), start);
     let error = bn.backward(of_foreign, &foreign).map(drop);
     assert_eq!(error.map_err(Error::from), wrong_device("dy"));
+
+    // Clones of one device are one device, and devices of two instances two, although wgpu compares them by their numbers.
+    let [gpu, stranger] = [(); 2].map(|()| of_an_instance());
+    assert_eq!(gpu.device(), stranger.device());
+    let mut bn = BatchNormConfig::new(4).build(&gpu).unwrap();
+    let again = Gpu::from_wgpu(gpu.device().clone(), gpu.queue().clone()).unwrap();
+    let _ = bn
+        .train(&again.tensor(shape, &noise(1, 16)).unwrap())
+        .unwrap();
+    let strange = stranger.tensor(shape, &noise(1, 16)).unwrap();
+    assert_eq!(bn.train(&strange).map(drop), wrong_device("x"));
 
     // Memory without the usages that a tensor needs is found out when it is bound.
     let bare = used_as(&gpu, 64, STORAGE.difference(BufferUsages::STORAGE));

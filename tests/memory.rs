@@ -100,6 +100,23 @@ fn trimmed_kernels_go_and_steps_stay() {
     assert!(!compiled(0), "{:?}", gpu.kernels());
 }
 
+/// What plans upload does not pile up where nothing is submitted.
+#[test]
+fn plans_that_are_dropped_leave_no_uploads() {
+    let gpu = crate::common::gpu();
+    let config = BatchNormConfig::new(4);
+    let plan = || EvalPlan::new(gpu.kernels(), Shape::nc(2, 4), &config).unwrap();
+    drop(plan());
+    // Some drivers do not tell.
+    let allocations = || Some(gpu.device().generate_allocator_report()?.allocations.len());
+    let Some(before) = allocations() else { return };
+    for _ in 0..1000 {
+        drop(plan());
+    }
+    let after = allocations().unwrap();
+    assert!(after < before + 300, "{before} allocations, then {after}");
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn memory_that_ends_is_an_error_and_nothing_is_lost() {

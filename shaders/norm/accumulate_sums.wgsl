@@ -35,15 +35,19 @@ fn with_sums(total: LongSums, block: Partial) -> LongSums {
     );
 }
 
-// The sums of all terms. What `nearly_standardized` has left out of each term is taken off here.
-fn lane_sums(total: LongSums, statistics: Statistics) -> Partial {
-    let g = total.high.g + total.low.g;
-    let x_hat_g = total.high.x_hat_g + total.low.x_hat_g;
+// The same in single f32.
+fn rounded_sums(total: LongSums) -> Partial {
+    return Partial(total.high.g + total.low.g, total.high.x_hat_g + total.low.x_hat_g);
+}
+
+// A workgroup's total, without what `nearly_standardized` has left in each term. Taken off the sums of each lane, it would
+// round all of them to the same side.
+fn without_rest(total: Partial, statistics: Statistics) -> Partial {
     if STATISTICS_VARY {
-        return Partial(g, x_hat_g);
+        return total;
     }
-    let rest = (statistics.mean_low * statistics.inv_std) * g;
-    return Partial(g, x_hat_g - select(rest, vec4(0.0), infinite(g)));
+    let rest = (statistics.mean_low * statistics.inv_std) * total.g;
+    return Partial(total.g, total.x_hat_g - select(rest, vec4(0.0), infinite(total.g)));
 }
 
 // The terms of one vector.
@@ -114,6 +118,6 @@ fn accumulate_sums(
         }
     }
     for (var j = 0u; j < COLUMNS; j++) {
-        (*totals)[j] = lane_sums(sums[j], (*own)[j].statistics);
+        (*totals)[j] = rounded_sums(sums[j]);
     }
 }

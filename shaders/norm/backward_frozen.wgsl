@@ -56,7 +56,7 @@ fn backward_frozen(
         }
     }
     for (var j = 0u; j < COLUMNS; j++) {
-        let total = block_reduce(lane, lane_sums(sums[j], own[j].statistics));
+        let total = without_rest(block_reduce(lane, rounded_sums(sums[j])), own[j].statistics);
         if lane < WIDTH && has_values(range, j) {
             store_partial(range, j, total);
         }

@@ -25,7 +25,7 @@ fn backward_reread(
     var totals: array<Partial, COLUMNS>;
     accumulate_sums(range, &own, &totals);
     for (var j = 0u; j < COLUMNS; j++) {
-        let total = block_reduce(lane, totals[j]);
+        let total = without_rest(block_reduce(lane, totals[j]), own[j].statistics);
         own[j] = own_unit_gradients(range, lane, j, own[j], total);
     }
     // Plans take this kernel only if no vector has values of two statistics.

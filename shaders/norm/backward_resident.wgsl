@@ -43,7 +43,7 @@ fn backward_resident(
         cursor = cursor_next(cursor);
     }
 
-    let total = block_reduce(lane, lane_sums(LongSums(sums, identity()), stored.statistics));
+    let total = without_rest(block_reduce(lane, sums), stored.statistics);
     let own = own_unit_gradients(range, lane, 0u, stored, total);
     cursor = cursor_at(range);
     for (var i = 0u; i < REGISTER_VECTORS; i++) {

@@ -23,7 +23,7 @@ fn backward_stats(
     var totals: array<Partial, COLUMNS>;
     accumulate_sums(range, &own, &totals);
     for (var j = 0u; j < COLUMNS; j++) {
-        let total = block_reduce(lane, totals[j]);
+        let total = without_rest(block_reduce(lane, totals[j]), own[j].statistics);
         if lane < WIDTH && has_values(range, j) {
             store_partial(range, j, total);
         }

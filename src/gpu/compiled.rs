@@ -75,8 +75,10 @@ impl Uniforms {
             place[..size].copy_from_slice(&dispatch.params);
         }
         let usage = wgpu::BufferUsages::UNIFORM;
+        let buffer = filled(kernels.device(), "wgpu_norm uniforms", &bytes, usage)?;
+        kernels.note_upload();
         Ok(Self {
-            buffer: filled(kernels.device(), "wgpu_norm uniforms", &bytes, usage)?,
+            buffer,
             stride: stride as u64,
             size: size as u64,
         })

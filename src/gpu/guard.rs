@@ -69,17 +69,32 @@ pub fn guarded<T>(
     Err(Refusal::Invalid(message))
 }
 
+/// A buffer needs a usage. Every device says so, but for a lost one, which reports no errors.
+fn provoke(device: &wgpu::Device) {
+    let _ = device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 4,
+        usage: wgpu::BufferUsages::empty(),
+        mapped_at_creation: false,
+    });
+}
+
+/// Whether both are one device. wgpu compares devices by numbers that are unique within an instance only, but each device
+/// reports its errors to itself.
+pub fn same(a: &wgpu::Device, b: &wgpu::Device) -> bool {
+    if a != b {
+        return false;
+    }
+    let filter = &[wgpu::ErrorFilter::Validation];
+    // An error of `a` goes to the inner scope if that is of the same device, and else to the outer one. A lost device has
+    // none.
+    let ((_, inner), outer) = scoped(a, filter, || scoped(b, filter, || provoke(a)));
+    inner.is_some() || outer.is_none()
+}
+
 /// Is the device still there? A lost device makes objects without an error, and drops work without one.
 pub fn alive(device: &wgpu::Device) -> Result<(), GpuError> {
-    // A buffer needs a usage. Every device says so, but for a lost one, which reports no errors.
-    let (_, error) = scoped(device, &[wgpu::ErrorFilter::Validation], || {
-        device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size: 4,
-            usage: wgpu::BufferUsages::empty(),
-            mapped_at_creation: false,
-        })
-    });
+    let (_, error) = scoped(device, &[wgpu::ErrorFilter::Validation], || provoke(device));
     match error {
         Some(_) => Ok(()),
         None => Err(GpuError::DeviceLost {

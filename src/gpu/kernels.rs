@@ -2,15 +2,20 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
 use super::buffer::allocated;
 use super::caps::{Caps, F16Conversion};
 use super::compose::{Access, ComposeError, Composed, Form};
-use super::guard::{alive, scoped};
+use super::guard::{alive, guarded, scoped};
 use super::program::{Dispatch, KernelSpec, Program};
 use crate::error::PlanError;
+
+/// The most uploads that wait for a submission. Until there is one, wgpu keeps the memory that they go through, also for
+/// buffers that were dropped.
+const MOST_UPLOADS: usize = 64;
 
 /// The kernels of one device, compiled as plans ask for them and kept. Cheap to clone; clones share.
 #[derive(Clone)]
@@ -45,6 +50,8 @@ struct Inner {
     /// What the device can be asked with, and what it answered.
     queue: OnceLock<wgpu::Queue>,
     f16: OnceLock<F16Conversion>,
+    /// The uploads since the last submission.
+    uploads: AtomicUsize,
 }
 
 /// A compiled kernel.
@@ -92,13 +99,15 @@ impl Kernels {
                 ],
                 queue: OnceLock::new(),
                 f16: OnceLock::new(),
+                uploads: AtomicUsize::new(0),
             }),
         })
     }
 
-    /// Lets plans over f16 ask the device how it converts f16, with the device's own queue: the first of them submits a kernel
-    /// and waits for it. Devices that convert as IEEE 754 wants are several times as fast then, with the same bits. A
-    /// [`Gpu`](crate::Gpu) does this for its kernels.
+    /// Gives plans the device's own queue, as a [`Gpu`](crate::Gpu) does for its kernels. Plans over f16 then ask the device how
+    /// it converts f16: the first of them submits a kernel and waits for it. Devices that convert as IEEE 754 wants are several
+    /// times as fast, with the same bits. And the uniforms of many plans that are made without a submission are submitted, so
+    /// that what they were uploaded through is freed.
     #[must_use]
     pub fn with_queue(self, queue: &wgpu::Queue) -> Self {
         // A device has one queue, so that a second one is the same.
@@ -118,6 +127,28 @@ impl Kernels {
             .or_else(|| ask(queue.get()?))
             .map(|answer| *f16.get_or_init(|| answer));
         answer.unwrap_or_default()
+    }
+
+    /// Notes an upload, which waits for a submission. Where many wait, they are submitted.
+    pub(super) fn note_upload(&self) {
+        let Inner { queue, uploads, .. } = &*self.inner;
+        let waiting = uploads.fetch_add(1, Ordering::Relaxed) + 1;
+        let Some(queue) = queue.get().filter(|_| waiting >= MOST_UPLOADS) else {
+            return;
+        };
+        self.note_submission();
+        // If the device is lost, the next call says so.
+        let _ = guarded(self.device(), ("uploads", 0), || queue.submit([]));
+    }
+
+    /// Notes a submission, for which no upload waits any more.
+    pub(super) fn note_submission(&self) {
+        self.inner.uploads.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether both are the kernels of one device by being the same.
+    pub(super) fn are(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 
     /// The device.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::caps::Caps;
+use super::guard::same;
 use super::kernels::Kernels;
 use super::under_way::UnderWay;
 use crate::error::{Error, GpuError};
@@ -110,7 +111,7 @@ impl Gpu {
     /// An application that has a device already passes it to [`from_wgpu`](Self::from_wgpu) instead. The device that is
     /// opened here belongs to another `wgpu::Instance` than the application's, and wgpu tells buffers apart by numbers that
     /// are unique within an instance only: a buffer of the application's device can pass for one of this device, and be read
-    /// or overwritten in its place.
+    /// or overwritten in its place. A [`Tensor`](crate::Tensor) knows its device, and is refused.
     ///
     /// # Errors
     /// As [`open_with`](Self::open_with).
@@ -229,7 +230,7 @@ impl Gpu {
 
     /// Whether both have the same device.
     pub(crate) fn is(&self, other: &Self) -> bool {
-        self.device() == other.device()
+        self.kernels.are(&other.kernels) || same(self.device(), other.device())
     }
 
     /// The names of adapter, backend and driver, for reports.

@@ -24,6 +24,7 @@ impl Gpu {
             self.queue().submit([encoder.finish()])
         })
         .map_err(|refusal| refusal.or(|message| Error::from(BindError::Refused { message })))?;
+        self.kernels().note_submission();
         self.under_way().push(index.clone());
         Ok(index)
     }
@@ -67,7 +68,11 @@ impl Gpu {
         guarded(self.device(), (field, size), || {
             self.queue().write_buffer(buffer, offset, bytes);
         })
-        .map_err(|refusal| refusal.or(|message| TensorError::Unwritable { field, message }.into()))
+        .map_err(|refusal| {
+            refusal.or(|message| Error::from(TensorError::Unwritable { field, message }))
+        })?;
+        self.kernels().note_upload();
+        Ok(())
     }
 }
 

@@ -137,10 +137,16 @@ pub fn all_cases() -> Vec<BatchCase> {
 }
 
 /// Whether the test device converts f16 as the case wants.
-pub fn is_served(case: &BatchCase) -> bool {
+fn is_served(case: &BatchCase) -> bool {
     let conversion = case.line.common.f16.unwrap_or_default();
     conversion == F16Conversion::Integers
         || serves(test_gpu(), conversion).expect("the test device")
+}
+
+/// Those of the conversions that the test device has.
+pub fn served_conversions() -> Vec<BatchCase> {
+    let cases = CONVERSIONS.iter().map(|line| line.parse().expect("a line"));
+    cases.filter(is_served).collect()
 }
 
 /// Those that a device runs, of a larger sample, and of those that force a strategy of one kernel of a still larger one.

@@ -29,8 +29,10 @@ fn programs_on_the_device_agree_with_the_oracle_and_kernels_with_their_twins() {
         checked.programs
     );
     assert_eq!(checked.dispatches.len(), 11, "{checked:?}");
+    // Devices without conversions of their own run fewer cases.
+    let left_out = cases::CONVERSIONS.len() - cases::served_conversions().len();
     for (kernel, count) in checked.dispatches {
-        assert!(count > 50, "{kernel}: only {count} dispatches");
+        assert!(count + left_out > 50, "{kernel}: only {count} dispatches");
     }
 }
 
@@ -48,22 +50,18 @@ fn exact_answers_are_exact() {
 /// The device's own conversions of f16 change no bit.
 #[test]
 fn conversions_have_the_same_bits() {
-    let mut checked = 0;
-    for line in cases::CONVERSIONS {
-        let own: case::BatchCase = line.parse().expect("a line");
-        if !cases::is_served(&own) {
-            continue;
-        }
-        let mut integers = own;
+    let served = cases::served_conversions();
+    for own in &served {
+        let mut integers = *own;
         integers.line.common.f16 = Some(F16Conversion::Integers);
-        have_the_same_bits(&own, &integers);
-        checked += 1;
+        have_the_same_bits(own, &integers);
     }
-    // Mesa's software driver has all of them.
-    let software = test_gpu().kernels().caps().cpu;
+    // Mesa's software Vulkan has all of them.
+    let mesa = test_gpu().device().adapter_info().driver == "llvmpipe";
     assert!(
-        checked == cases::CONVERSIONS.len() || !software,
-        "only {checked}"
+        served.len() == cases::CONVERSIONS.len() || !mesa,
+        "only {}",
+        served.len()
     );
 }
 
