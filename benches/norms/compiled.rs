@@ -14,38 +14,51 @@ use crate::subject::Subject;
 /// What is asked.
 pub struct Options<'a> {
     pub families: &'a [String],
-    /// Whether to print the machine code, too.
-    pub isa: bool,
     pub record: Option<&'a Path>,
     /// A record to compare with.
     pub against: Option<&'a Path>,
 }
 
-/// Compiles the kernels of the subjects for each family, and prints a table.
-pub fn compile(subjects: &[Subject], options: &Options<'_>) -> anyhow::Result<()> {
-    if let Some(family) = asked() {
-        let works = subjects.iter().map(|subject| {
-            Ok(Work {
-                line: subject.to_string(),
-                value_bytes: subject.line.common().problem.dtype.bytes(),
-                launches: subject.line.launches(&Caps::webgpu(), Form::default())?,
-            })
-        });
-        let works = works.collect::<anyhow::Result<Vec<_>>>()?;
-        return answer(&family, &works, options.isa);
-    }
+/// The dispatches of the subjects, as for GPUs that are not there.
+pub fn works(subjects: &[Subject]) -> anyhow::Result<Vec<Work>> {
+    let works = subjects.iter().map(|subject| {
+        Ok(Work {
+            line: subject.to_string(),
+            value_bytes: subject.line.common().problem.dtype.bytes(),
+            launches: subject.line.launches(&Caps::webgpu(), Form::default())?,
+        })
+    });
+    works.collect()
+}
+
+/// Compiles the kernels of the subjects in a process that is asked for one family; `false` in any other.
+pub fn answered(subjects: &[Subject], isa: bool) -> anyhow::Result<bool> {
+    let Some(family) = asked() else {
+        return Ok(false);
+    };
+    answer(&family, &works(subjects)?, isa)?;
+    Ok(true)
+}
+
+/// The rows of a family, from a process with the arguments of this one, and what else that prints.
+pub fn rows(family: &str) -> anyhow::Result<(Vec<Row>, String)> {
+    let mut command = Command::new(env::current_exe()?);
+    command.args(env::args_os().skip(1));
+    ask(family, command)
+}
+
+/// Compiles the kernels for each family, and prints a table.
+pub fn compile(options: &Options<'_>) -> anyhow::Result<()> {
     let before = options.against.map(read).transpose()?.unwrap_or_default();
-    let mut rows = Vec::new();
+    let mut compiled = Vec::new();
     for family in options.families {
-        let mut command = Command::new(env::current_exe()?);
-        command.args(env::args_os().skip(1));
-        let (compiled, isa) = ask(family, command)?;
+        let (of_family, isa) = rows(family)?;
         write!(io::stdout(), "{isa}")?;
-        rows.extend(compiled);
+        compiled.extend(of_family);
     }
-    print(&rows, &before)?;
+    print(&compiled, &before)?;
     if let Some(path) = options.record {
-        let lines = rows.iter().map(Row::csv);
+        let lines = compiled.iter().map(Row::csv);
         let text = [Row::HEADER.to_owned()].into_iter().chain(lines);
         let text = text.collect::<Vec<_>>().join("\n") + "\n";
         fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))?;

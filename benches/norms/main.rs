@@ -20,6 +20,7 @@ mod norm;
 mod oracle;
 mod problems;
 mod report;
+mod roofline;
 mod row;
 mod sample;
 mod sample_configs;
@@ -47,6 +48,7 @@ use line::Line;
 use norm::Usual;
 use problems::{List, Order};
 use report::Report;
+use roofline::Model;
 use row::Row;
 use subject::Subject;
 
@@ -76,7 +78,7 @@ struct Arguments {
     all: bool,
     /// Lets the device measure which strategy and tile are fastest for each pass, remembers its choices in a file, and times
     /// those, too, that are not the plan's own.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["compile", "host", "sync"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["on_paper", "host", "sync"])]
     tune: Option<PathBuf>,
     /// Times each dispatch of a step by itself, instead of whole steps.
     #[arg(long)]
@@ -92,7 +94,7 @@ struct Arguments {
     host: bool,
     /// Compiles the kernels as for GPUs of AMD, by Mesa's driver and without a GPU, and prints registers, spills,
     /// code and the main loop's figures, instead of timing them.
-    #[arg(long)]
+    #[arg(long, group = "on_paper")]
     compile: bool,
     /// Families of GPUs that --compile compiles for, by Mesa's names.
     #[arg(
@@ -105,8 +107,22 @@ struct Arguments {
     /// Prints the machine code of each kernel that --compile compiles, too.
     #[arg(long, requires = "compile")]
     isa: bool,
-    /// A record of --compile to compare with: the figures of then stand in brackets where they were others.
-    #[arg(long, requires = "compile")]
+    /// Predicts what steps take on GPUs that are not there, from the bytes that they move and the instructions of their
+    /// main loops, instead of timing them.
+    #[arg(long, group = "on_paper")]
+    roofline: bool,
+    /// GPUs that --roofline predicts for.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "h200,rx7900,radeon780m",
+        requires = "roofline"
+    )]
+    gpu: Vec<Model>,
+    /// A record to compare with. With --compile, one of --compile: the figures of then stand in brackets where they were
+    /// others. With --roofline, one of a GPU: the medians stand beside the predictions.
+    #[arg(long, requires = "on_paper")]
     against: Option<PathBuf>,
     /// Times a step of 1, 2 and 4 ranks that synchronize BatchNorm's statistics, and its parts, instead of kernels.
     #[arg(long)]
@@ -253,6 +269,32 @@ fn check_writable(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What needs no GPU: its compiler's figures.
+fn on_paper(arguments: &Arguments, groups: &[Group]) -> anyhow::Result<()> {
+    // As plans for a GPU that is not there.
+    let caps = Caps::webgpu();
+    let mut counted = Vec::new();
+    for group in groups {
+        let subjects = arguments.with_strategies(group, &caps)?.into_iter();
+        counted.extend(subjects.map(|subject| (subject, group.count)));
+    }
+    let subjects: Vec<Subject> = counted.iter().map(|&(subject, _)| subject).collect();
+    if compiled::answered(&subjects, arguments.isa)? {
+        return Ok(());
+    }
+    let (record, against) = (arguments.record.as_deref(), arguments.against.as_deref());
+    if arguments.roofline {
+        // A ReLU of the benchmark's own is no kernel of a plan.
+        counted.retain(|(subject, _)| !subject.then_relu);
+        return roofline::print(&counted, &arguments.gpu, record, against);
+    }
+    compiled::compile(&compiled::Options {
+        families: &arguments.family,
+        record,
+        against,
+    })
+}
+
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let started = Instant::now();
     if arguments.first_result {
@@ -265,20 +307,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for path in arguments.record.iter().chain(&arguments.chart) {
         check_writable(path)?;
     }
-    if arguments.compile {
-        // As plans for a GPU that is not there.
-        let caps = Caps::webgpu();
-        let mut subjects = Vec::new();
-        for group in &groups {
-            subjects.extend(arguments.with_strategies(group, &caps)?);
-        }
-        let options = compiled::Options {
-            families: &arguments.family,
-            isa: arguments.isa,
-            record: arguments.record.as_deref(),
-            against: arguments.against.as_deref(),
-        };
-        return compiled::compile(&subjects, &options);
+    if arguments.compile || arguments.roofline {
+        return on_paper(arguments, &groups);
     }
     let gpu = Gpu::open()?;
     if arguments.sync_rank {

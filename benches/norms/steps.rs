@@ -4,7 +4,7 @@ use wgpu::{Buffer, BufferSlice};
 use wgpu_norm::BindError;
 use wgpu_norm::batch_norm::{AffineRows, Plan, Step};
 
-use crate::moved::moved;
+use crate::moved::Moved;
 use crate::tensors::Tensors;
 
 /// A plan, bound to each set of tensors.
@@ -37,7 +37,10 @@ impl Steps {
         Ok(Self {
             steps: steps.collect::<Result<_, _>>()?,
             kernels: launches.iter().map(|launch| launch.entry_point).collect(),
-            moved: launches.iter().map(moved).collect(),
+            moved: launches
+                .iter()
+                .map(|launch| Moved::of(launch).bytes())
+                .collect(),
             scratch,
         })
     }
