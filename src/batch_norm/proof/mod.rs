@@ -4,8 +4,11 @@ mod case;
 mod cases;
 mod mutants;
 
+use std::thread;
+
 use self::cases::{all_cases, cases, exact_cases, exact_cases_on_device};
-use crate::gpu::{F16Conversion, test_gpu};
+use crate::gpu::{F16Conversion, Kernels, test_gpu};
+use crate::norm::proof::Case;
 use crate::norm::proof::chain::{
     have_the_same_bits, programs_agree_with_the_oracle, twins_agree_with_the_oracle,
 };
@@ -34,6 +37,27 @@ fn programs_on_the_device_agree_with_the_oracle_and_kernels_with_their_twins() {
     for (kernel, count) in checked.dispatches {
         assert!(count + left_out > 50, "{kernel}: only {count} dispatches");
     }
+}
+
+/// Threads that want one kernel at a time compile it once.
+#[test]
+fn programs_of_several_threads_share_kernels() {
+    let case: case::BatchCase = "n3c5h7w7 nchw f32 train split".parse().unwrap();
+    let kernels = Kernels::new(test_gpu().device()).unwrap();
+    let program = case
+        .program(kernels.caps())
+        .expect("it exists")
+        .with_bytes();
+    let pipelines = || kernels.compiled(&program).unwrap().into_iter();
+    let of_threads: Vec<Vec<_>> = thread::scope(|scope| {
+        let threads = [(); 4].map(|()| scope.spawn(|| pipelines().map(|k| k.pipeline).collect()));
+        threads.map(|thread| thread.join().unwrap()).into()
+    });
+    assert!(
+        of_threads
+            .iter()
+            .all(|pipelines| *pipelines == of_threads[0])
+    );
 }
 
 /// Inputs whose answer is exact allow no error at all.

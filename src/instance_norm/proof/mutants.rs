@@ -9,7 +9,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "lane_range": "range.outer = unit / params.geometry.outer_units" => "range.outer = 0u", "the first sample stands for all", "instance n2c8h6w6 nhwc f32 backward in-place accumulate reread 8x8x2";
     "layout_columns": "item += first_item(range);" => "", "every sample begins at the first row";
     "layout_columns": "(element >= vec4(begin)) & " => "", "the sample before is counted in", "instance n3c65h5w5 nhwc f32 backward no-dx no-bias gpu";
-    "layout_columns": "bound && element.x >= begin" => "bound", "a shared vector has two owners", "instance n2c3l33 nlc f32 backward skip no-weight no-bias gpu";
+    "layout_columns": "bound && element.x >= begin" => "bound", "a shared vector has two owners", "instance n40c3l33 nlc f32 backward skip no-weight no-bias gpu";
     "layout_columns": "        element >= vec4(end)," => "        vec4(false),", "a shared vector is all one sample's", "instance n2c3l33 nlc f32 backward skip no-weight no-bias gpu";
     "layout_columns": "4u * (range.outer * params.geometry.span + vector_column(range, j))" => "4u * vector_column(range, j)", "samples overwrite each other's partial results", "instance n16c4h3w3 nhwc f32 backward split 8x8x2";
     "layout_columns": "range.outer * channels + index" => "index", "samples share statistics";
