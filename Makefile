@@ -5,7 +5,7 @@
 help:
 	@echo "make demo          train a network on handwritten digits, on the GPU or in software"
 	@echo "make demo-sync     the same network on 1, 2 and 4 ranks over MPI, with synchronized statistics"
-	@echo "make test          formatting, lints, all tests, the examples and the documentation"
+	@echo "make test          formatting, lints, all tests and the documentation"
 	@echo "make check         the part of the tests that needs no device"
 	@echo "make test-drivers  all tests on Mesa's GL, and on the Vulkan driver that SWIFTSHADER_ICD names"
 	@echo "make bench         verify the kernels, then time them beside a copy"
@@ -69,7 +69,7 @@ check:
 	cargo clippy --locked --lib -- -D warnings
 	WGPU_ADAPTER_NAME="no device" cargo test --locked --lib -- $(addprefix --skip ,$(ON_A_DEVICE))
 	WGPU_ADAPTER_NAME="no device" cargo test --locked --test public -- layering modules oracle_against_torch words \
-		suites::every_case suites::the_oracles fold state_files::bytes state_files::disk state_files::names state_files::values
+		suites::every_case suites::the_oracles fold:: state_files::bytes state_files::disk state_files::names state_files::values
 
 bench: driver
 	cargo bench --locked
