@@ -276,7 +276,8 @@ fn residuals_and_epilogues_must_match() {
     assert!(matches!(refused.error, Error::Tensor(_)), "{refused}");
 }
 
-/// The table of combinations in the documentation of `batch_norm`, row by row. What plans refuse no driver need see.
+/// The table of combinations in the documentation of `batch_norm`, row by row. Plans are refused before a driver
+/// sees their kernels, so that none is needed.
 #[test]
 fn the_table_of_supported_combinations_holds() {
     let page = include_str!("../src/batch_norm/mod.rs");

@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, value_parser};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -278,14 +278,15 @@ fn on_paper(arguments: &Arguments, groups: &[Group]) -> anyhow::Result<()> {
         let subjects = arguments.with_strategies(group, &caps)?.into_iter();
         counted.extend(subjects.map(|subject| (subject, group.count)));
     }
+    // A ReLU of the benchmark's own is no kernel of a plan.
+    counted.retain(|(subject, _)| !subject.then_relu);
+    ensure!(!counted.is_empty(), "no plan has any of these passes");
     let subjects: Vec<Subject> = counted.iter().map(|&(subject, _)| subject).collect();
     if compiled::answered(&subjects, arguments.isa)? {
         return Ok(());
     }
     let (record, against) = (arguments.record.as_deref(), arguments.against.as_deref());
     if arguments.roofline {
-        // A ReLU of the benchmark's own is no kernel of a plan.
-        counted.retain(|(subject, _)| !subject.then_relu);
         return roofline::print(&counted, &arguments.gpu, record, against);
     }
     compiled::compile(&compiled::Options {

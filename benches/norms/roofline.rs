@@ -11,8 +11,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use wgpu_norm::Launch;
 
-use crate::compile::{Row, Work};
+use crate::compile::{Kernel, Row, Work, kernel, kernels};
 use crate::compiled;
 use crate::moved::Moved;
 use crate::subject::Subject;
@@ -39,7 +40,8 @@ struct Roof {
     lanes: f64,
 }
 
-/// Seconds from one dispatch to the next that waits for it, beside its own work: as measured on an H100 in Vulkan.
+/// Seconds that a dispatch takes beside its own work: what a second kernel in line added in Vulkan on a GPU of NVIDIA's, by
+/// the table of cumulative sums in apache/tvm#16934.
 const DISPATCH: f64 = 4.3e-6;
 
 impl Model {
@@ -118,33 +120,27 @@ fn predict(roof: &Roof, work: &Work, compiled: &Compiled) -> anyhow::Result<Pred
 /// The kernels of all works, compiled for one family.
 struct Compiled<'a> {
     rows: Vec<Row>,
+    /// The row of each kernel.
     numbers: HashMap<Kernel<'a>, usize>,
 }
-
-type Kernel<'a> = (&'a str, &'a [(&'static str, u32)]);
 
 impl<'a> Compiled<'a> {
     fn new(family: &str, works: &'a [Work]) -> anyhow::Result<Self> {
         let (rows, _) = compiled::rows(family)?;
-        let mut numbers = HashMap::new();
-        // Each kernel is compiled once, in this order.
-        for launch in works.iter().flat_map(|work| &work.launches) {
-            let next = numbers.len();
-            numbers.entry(kernel(launch)).or_insert(next);
-        }
-        ensure!(rows.len() == numbers.len(), "{family}: rows are missing");
+        let kernels = kernels(works).into_iter();
+        let numbers: HashMap<_, _> = kernels.map(|(_, launch)| kernel(launch)).zip(0..).collect();
+        ensure!(
+            rows.len() == numbers.len(),
+            "{family}: cannot compile all kernels"
+        );
         Ok(Self { rows, numbers })
     }
 
-    fn row(&self, launch: &wgpu_norm::Launch) -> anyhow::Result<&Row> {
+    fn row(&self, launch: &Launch) -> anyhow::Result<&Row> {
         let number = self.numbers.get(&kernel(launch));
         let row = number.and_then(|&number| self.rows.get(number));
         row.with_context(|| format!("{} was not compiled", launch.label))
     }
-}
-
-fn kernel(launch: &wgpu_norm::Launch) -> Kernel<'_> {
-    (&launch.wgsl, &launch.overrides)
 }
 
 /// The medians of a record, in seconds, by line.

@@ -39,8 +39,8 @@ struct Inner {
     cache: Option<wgpu::PipelineCache>,
     /// Kernels by what a plan asks for.
     kernels: Mutex<HashMap<KernelSpec, Kernel>>,
-    /// Kernels by the part of that which they declare: plans that differ in other constants share a kernel. Locked while it
-    /// is compiled, so that threads that want one kernel at a time compile it once.
+    /// Kernels by the part of that which they declare: plans that differ in other constants share a kernel. Each is locked
+    /// while it is compiled, so that threads that want the same kernel compile it once.
     reduced: Mutex<HashMap<KernelSpec, Arc<Mutex<Option<Kernel>>>>>,
     /// Their parsed texts, which kernels share that differ only in overrides.
     modules: Mutex<HashMap<KernelSpec, wgpu::ShaderModule>>,
@@ -146,8 +146,8 @@ impl Kernels {
         self.inner.uploads.store(0, Ordering::Relaxed);
     }
 
-    /// Whether both are the kernels of one device by being the same.
-    pub(super) fn are(&self, other: &Self) -> bool {
+    /// Whether one is a clone of the other.
+    pub(super) fn is_clone_of(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 

@@ -230,7 +230,7 @@ impl Gpu {
 
     /// Whether both have the same device.
     pub(crate) fn is(&self, other: &Self) -> bool {
-        self.kernels.are(&other.kernels) || same(self.device(), other.device())
+        self.kernels.is_clone_of(&other.kernels) || same(self.device(), other.device())
     }
 
     /// The names of adapter, backend and driver, for reports.

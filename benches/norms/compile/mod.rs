@@ -15,6 +15,7 @@ use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
+use wgpu_norm::Launch;
 
 pub use row::Row;
 pub use work::Work;
@@ -60,33 +61,44 @@ pub fn asked() -> Option<String> {
     env::var(ASKED).ok()
 }
 
-/// Compiles each kernel once, and prints its row, and on request its machine code.
+/// What tells kernels apart: text and overrides.
+pub type Kernel<'a> = (&'a str, &'a [(&'static str, u32)]);
+
+pub fn kernel(launch: &Launch) -> Kernel<'_> {
+    (&launch.wgsl, &launch.overrides)
+}
+
+/// The kernels of all works, each once, by the first work and dispatch that have it.
+pub fn kernels(works: &[Work]) -> Vec<(&Work, &Launch)> {
+    let launches = works
+        .iter()
+        .flat_map(|work| work.launches.iter().map(move |launch| (work, launch)));
+    let mut seen = HashSet::new();
+    launches
+        .filter(|(_, launch)| seen.insert(kernel(launch)))
+        .collect()
+}
+
+/// Compiles each kernel, and prints its row, and on request its machine code.
 pub fn answer(family: &str, works: &[Work], isa: bool) -> anyhow::Result<()> {
     let radv = radv::Radv::open().with_context(|| format!("family {family}"))?;
     let mut out = io::stdout().lock();
     // A test's name may stand in the line.
     writeln!(out)?;
     let mut rows = 0;
-    let mut seen = HashSet::new();
-    for work in works {
-        for launch in &work.launches {
-            // Other problems may have the same kernel.
-            if !seen.insert((&launch.wgsl, &launch.overrides)) {
-                continue;
-            }
-            if launch.wgsl.starts_with("enable f16;") && !radv.native_f16 {
-                writeln!(out, "{family} has no f16: {}", work.line)?;
-                continue;
-            }
-            let compiled = radv.compile(launch, &spirv::of(launch)?)?;
-            if isa {
-                let (label, line) = (&launch.label, &work.line);
-                writeln!(out, "// {family}: {label} of {line}\n{}", compiled.isa)?;
-            }
-            let row = Row::new(family, work, launch, &compiled)?;
-            writeln!(out, "{ROW}{}", row.csv())?;
-            rows += 1;
+    for (work, launch) in kernels(works) {
+        if launch.wgsl.starts_with("enable f16;") && !radv.native_f16 {
+            writeln!(out, "{family} has no f16: {}", work.line)?;
+            continue;
         }
+        let compiled = radv.compile(launch, &spirv::of(launch)?)?;
+        if isa {
+            let (label, line) = (&launch.label, &work.line);
+            writeln!(out, "// {family}: {label} of {line}\n{}", compiled.isa)?;
+        }
+        let row = Row::new(family, work, launch, &compiled)?;
+        writeln!(out, "{ROW}{}", row.csv())?;
+        rows += 1;
     }
     writeln!(out, "{END}{rows}")?;
     Ok(())
