@@ -109,7 +109,7 @@ fn forced_strategies_and_tiles() {
         assert!(error.to_string().contains(what), "{error}");
     }
     #[rustfmt::skip]
-    let tiles = [[0, 0, 1], [48, 16, 1], [64, 12, 1], [32, 64, 1], [512, 32, 1], [8, 8, 0], [8, 8, 3], [8, 8, 32]];
+    let tiles = [[0, 0, 1], [48, 16, 1], [64, 12, 1], [32, 64, 1], [512, 32, 1], [1024, 32, 1], [8, 8, 0], [8, 8, 3], [8, 8, 32]];
     for [workgroup, lanes, columns] in tiles {
         let tile = Tile::new(workgroup, lanes).columns(columns);
         let tuning = Tuning::default().tile(Some(tile));

@@ -36,4 +36,5 @@ mod sync_suite;
 mod tracked;
 mod tuner;
 mod two_norms;
+mod wide_workgroups;
 mod words;

@@ -19,13 +19,20 @@ pub struct Options<'a> {
     pub against: Option<&'a Path>,
 }
 
-/// The dispatches of the subjects, as for GPUs that are not there.
+/// A GPU that is not there. It allows what GPUs do beside browsers: larger workgroups.
+pub fn caps() -> Caps {
+    let mut caps = Caps::webgpu();
+    caps.max_workgroup = 512;
+    caps
+}
+
+/// The dispatches of the subjects on it.
 pub fn works(subjects: &[Subject]) -> anyhow::Result<Vec<Work>> {
     let works = subjects.iter().map(|subject| {
         Ok(Work {
             line: subject.to_string(),
             value_bytes: subject.line.common().problem.dtype.bytes(),
-            launches: subject.line.launches(&Caps::webgpu(), Form::default())?,
+            launches: subject.line.launches(&caps(), Form::default())?,
         })
     });
     works.collect()
@@ -93,6 +100,7 @@ fn print(rows: &[Row], before: &[Row]) -> anyhow::Result<()> {
         "instr.",
         "inv. thr.",
         "loop/value",
+        "loop/byte",
         "in flight",
     ];
     let number = |figure: Option<f64>| match figure {

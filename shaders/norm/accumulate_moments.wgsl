@@ -117,6 +117,22 @@ fn accumulate_moments(range: LaneRange, totals: ptr<function, array<Partial, COL
                 }
             }
         }
+        // Four loads at a time here, too, once all components have a pivot.
+        if MASKED && COLUMNS == 1u && all(moments[0].total.count > vec4(0.0)) {
+            for (; item + 3u * team_rows < end; item += 4u * team_rows) {
+                var inside: array<vec4<bool>, 4>;
+                var stored: array<StorageVector, 4>;
+                for (var r = 0u; r < 4u; r++) {
+                    let at = place(range, cursor, 0u);
+                    inside[r] = at.inside;
+                    stored[r] = x_stored(at);
+                    cursor = cursor_next(cursor);
+                }
+                for (var r = 0u; r < 4u; r++) {
+                    blocks[0] = with_masked(blocks[0], moments[0].total.pivot, decode(stored[r]), inside[r]);
+                }
+            }
+        }
         for (; item < end; item += team_rows) {
             for (var j = 0u; j < COLUMNS; j++) {
                 let at = place(range, cursor, j);

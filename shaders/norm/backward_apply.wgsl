@@ -4,15 +4,14 @@
 #import epilogue_backward
 #import layout
 #import x
+#import element
 #import dx
 
-fn backward_apply_at(at: Place, c: BackwardCoefficients, v: Varying) {
-    let x = x_at(at.vector);
-    let own = with_varying(c, v);
-    store_dx(at.vector, input_gradient(x, epilogue_backward(at, x, own.forward), own));
+// `next` serves the components with the next statistics in memory.
+fn coefficients_at(at: Place, own: BackwardCoefficients, next: BackwardCoefficients, v: Varying) -> BackwardCoefficients {
+    return with_varying(select_backward_coefficients(own, next, at.next), v);
 }
 
-// `next` serves the components with the next statistics in memory.
 fn backward_apply(
     range: LaneRange,
     own: ptr<function, array<BackwardCoefficients, COLUMNS>>,
@@ -22,14 +21,25 @@ fn backward_apply(
     var cursor = cursor_at(range);
     var item = range.item;
     // Several columns are neighbours in memory, and are best read row by row.
-    if !MASKED && COLUMNS == 1u {
+    if COLUMNS == 1u {
         for (; item + team_rows < range.end; item += 2u * team_rows) {
-            let p0 = place(range, cursor, 0u);
+            var p0 = place(range, cursor, 0u);
             cursor = cursor_next(cursor);
-            let p1 = place(range, cursor, 0u);
+            var p1 = place(range, cursor, 0u);
             cursor = cursor_next(cursor);
-            backward_apply_at(p0, (*own)[0], varying_at(p0));
-            backward_apply_at(p1, (*own)[0], varying_at(p1));
+            let some = owned_or(p0, p1);
+            if some.owned {
+                p0 = owned_or(p0, some);
+                p1 = owned_or(p1, some);
+                let c0 = coefficients_at(p0, (*own)[0], next, varying_at(p0));
+                let c1 = coefficients_at(p1, (*own)[0], next, varying_at(p1));
+                let x0 = decode(x_at(p0.vector));
+                let x1 = decode(x_at(p1.vector));
+                let gradient0 = epilogue_backward(p0, x0, c0.forward);
+                let gradient1 = epilogue_backward(p1, x1, c1.forward);
+                store_dx(p0.vector, input_gradient(x0, gradient0, c0));
+                store_dx(p1.vector, input_gradient(x1, gradient1, c1));
+            }
         }
     }
     for (; item < range.end; item += team_rows) {
@@ -38,7 +48,9 @@ fn backward_apply(
         for (var j = 0u; j < COLUMNS; j++) {
             let at = place(range, cursor, j);
             if at.owned {
-                backward_apply_at(at, select_backward_coefficients((*own)[j], next, at.next), first);
+                let c = coefficients_at(at, (*own)[j], next, first);
+                let x = decode(x_at(at.vector));
+                store_dx(at.vector, input_gradient(x, epilogue_backward(at, x, c.forward), c));
             }
         }
         cursor = cursor_next(cursor);

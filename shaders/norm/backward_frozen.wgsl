@@ -3,7 +3,14 @@
 #import accumulate_sums
 #import block_reduce
 #import store_partial
+#import element
 #import dx
+
+fn store_owned_dx(at: Place, dx: vec4<f32>) {
+    if at.owned {
+        store_dx(at.vector, dx);
+    }
+}
 
 @compute @workgroup_size(WORKGROUP)
 fn backward_frozen(
@@ -38,16 +45,35 @@ fn backward_frozen(
         for (var j = 0u; j < COLUMNS; j++) {
             terms[j] = identity();
         }
+        // Several columns are neighbours in memory, and are best read row by row.
+        if COLUMNS == 1u {
+            for (; item + team_rows < end; item += 2u * team_rows) {
+                let p0 = place(range, cursor, 0u);
+                cursor = cursor_next(cursor);
+                let p1 = place(range, cursor, 0u);
+                cursor = cursor_next(cursor);
+                // What is stored is kept for the end: the branches of stores would keep the loads apart.
+                let x0 = decode(x_at(p0.vector));
+                let x1 = decode(x_at(p1.vector));
+                let c0 = select_backward_coefficients(own[0], next, p0.next);
+                let gradient0 = epilogue_backward(p0, x0, c0.forward);
+                terms[0] = combine(terms[0], sums_of_values(p0, x0, gradient0, c0.statistics));
+                let dx0 = input_gradient(x0, gradient0, c0);
+                let c1 = select_backward_coefficients(own[0], next, p1.next);
+                let gradient1 = epilogue_backward(p1, x1, c1.forward);
+                terms[0] = combine(terms[0], sums_of_values(p1, x1, gradient1, c1.statistics));
+                store_owned_dx(p0, dx0);
+                store_owned_dx(p1, input_gradient(x1, gradient1, c1));
+            }
+        }
         for (; item < end; item += team_rows) {
             for (var j = 0u; j < COLUMNS; j++) {
                 let at = place(range, cursor, j);
                 let c = select_backward_coefficients(own[j], next, at.next);
-                let values = x_at(at.vector);
-                let gradient = epilogue_backward(at, values, c.forward);
-                terms[j] = combine(terms[j], sums_of_values(at, values, gradient, c.statistics));
-                if at.owned {
-                    store_dx(at.vector, input_gradient(values, gradient, c));
-                }
+                let x = decode(x_at(at.vector));
+                let gradient = epilogue_backward(at, x, c.forward);
+                terms[j] = combine(terms[j], sums_of_values(at, x, gradient, c.statistics));
+                store_owned_dx(at, input_gradient(x, gradient, c));
             }
             cursor = cursor_next(cursor);
         }

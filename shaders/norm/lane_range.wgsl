@@ -57,6 +57,18 @@ struct Place {
     varying_index: vec4<u32>,
 }
 
+// The place if the lane owns it, and else the other one.
+//
+// For passes that take several vectors at a time. Branches would keep their loads apart, so a lane takes a vector that it
+// owns twice instead of one that it does not, and writes the same values twice. All are read before one is written, because it
+// may be in place.
+fn owned_or(at: Place, other: Place) -> Place {
+    if at.owned {
+        return at;
+    }
+    return other;
+}
+
 // The lane's range before the layout takes away what the lane has no values in.
 fn unclipped_range(work: u32, lane: u32) -> LaneRange {
     let chunk = work / params.geometry.units;

@@ -67,16 +67,17 @@ fn lane_range(work: u32, lane: u32) -> LaneRange {
 }
 
 struct Cursor {
-    sample: u32,
+    // The first value of the plane.
+    plane_begin: u32,
     // Vectors from the first of the window around the plane.
     offset: u32,
     // If planes are whole vectors: the vector, so that a step costs an addition, not a product.
     vector: u32,
 }
 
-// Vectors from a plane to the next one of the same channel, if planes are whole vectors.
+// Values from a plane to the next one of the same channel.
 fn plane_stride() -> u32 {
-    return params.geometry.channels * params.geometry.plane / 4u;
+    return params.geometry.channels * params.geometry.plane;
 }
 
 fn cursor_at(range: LaneRange) -> Cursor {
@@ -85,19 +86,20 @@ fn cursor_at(range: LaneRange) -> Cursor {
         sample += range.outer * (params.geometry.outer_items / params.geometry.span);
     }
     let offset = range.item % params.geometry.span;
-    let vector = sample * plane_stride() + range.unit * params.geometry.plane / 4u + offset;
-    return Cursor(sample, offset, vector);
+    let plane_begin = sample * plane_stride() + range.unit * params.geometry.plane;
+    return Cursor(plane_begin, offset, plane_begin / 4u + offset);
 }
 
 fn cursor_next(cursor: Cursor) -> Cursor {
     let span = params.geometry.span;
     let offset = cursor.offset + params.geometry.step_offset;
-    let step = params.geometry.step_offset + params.geometry.step_samples * plane_stride();
+    let planes = params.geometry.step_samples * plane_stride();
     let wraps = offset >= span;
+    let vectors = params.geometry.step_offset + planes / 4u;
     return Cursor(
-        cursor.sample + params.geometry.step_samples + u32(wraps),
+        cursor.plane_begin + select(planes, planes + plane_stride(), wraps),
         offset - select(0u, span, wraps),
-        cursor.vector + select(step, step + plane_stride() - span, wraps),
+        cursor.vector + select(vectors, vectors + plane_stride() / 4u - span, wraps),
     );
 }
 
@@ -130,21 +132,21 @@ fn place(range: LaneRange, cursor: Cursor, j: u32) -> Place {
         let varying_index = parameters_of(range, 4u * cursor.offset + steps);
         return Place(vector, vec4(there), vec4(false), there, varying_index);
     }
-    let unit = range.unit + j * WIDTH;
-    let begin = (cursor.sample * params.geometry.channels + unit) * params.geometry.plane;
-    let end = begin + params.geometry.plane;
+    let plane = params.geometry.plane;
+    let begin = cursor.plane_begin + j * WIDTH * plane;
     let vector = begin / 4u + cursor.offset;
     let bound = vector >= params.geometry.vector_begin && vector < params.geometry.vector_end;
     // Reductions read vectors that are not bound, too, and select them away.
     let index = select(0u, vector - params.geometry.vector_begin, bound);
-    let element = 4u * vector + steps;
-    let begun = element >= vec4(begin);
+    // Counted from the first value of the plane. The up to three before it wrap around.
+    let value = 4u * vector - begin + steps;
+    let begun = value < vec4(0xfffffffdu);
     return Place(
         index,
-        begun & (element < vec4(end)) & vec4(bound),
-        element >= vec4(end),
-        bound && element.x >= begin && element.x < end,
-        parameters_of(range, select(vec4(0u), element - begin, begun)),
+        (value < vec4(plane)) & vec4(bound),
+        begun & (value >= vec4(plane)),
+        bound && value.x < plane,
+        parameters_of(range, select(vec4(0u), value, begun)),
     );
 }
 

@@ -8,6 +8,6 @@ fn x_stored(at: Place) -> StorageVector {
     return added[at.vector];
 }
 
-fn x_at(vector: u32) -> vec4<f32> {
-    return decode(added[vector]);
+fn x_at(vector: u32) -> StorageVector {
+    return added[vector];
 }

@@ -25,7 +25,7 @@ pub struct Caps {
     pub f16: F16Conversion,
     /// Invocations of a subgroup, a power of two from 4 to 64.
     pub lanes: u32,
-    /// The most invocations in a workgroup, a power of two from 64 to 256.
+    /// The most invocations in a workgroup, a power of two from 64 to 512.
     pub max_workgroup: u32,
     /// The most workgroups in one dimension of a grid.
     pub max_groups: u32,
@@ -53,6 +53,13 @@ pub enum F16Conversion {
 words!(F16Conversion, "f16 conversion", "integers, packing or native":
     Integers "integers", Packing "packing", Native "native");
 
+/// The largest partial result: four moments.
+const PARTIAL_BYTES: u32 = 64;
+
+/// The most invocations of a workgroup that every kernel has registers for. With 1,024 a compiler for AMD's GCN spills 139
+/// registers of `backward_rows` (`cargo bench -- --compile`).
+const MAX_WORKGROUP: u32 = 512;
+
 /// Subgroup size where the adapter reports none, as Metal and browsers do.
 const USUAL_LANES: u32 = 32;
 
@@ -63,8 +70,9 @@ impl Caps {
     pub const BINDINGS: u32 = 18;
     /// The largest uniform of a kernel, in bytes.
     pub const UNIFORM_BYTES: u32 = 176;
-    /// Workgroup memory of the largest kernel, in bytes: 256 partial moments of 64 bytes.
-    pub const WORKGROUP_MEMORY: u32 = 16384;
+    /// Workgroup memory of the largest kernel with 256 invocations, in bytes: a partial result of 64 bytes for each. More
+    /// invocations want more of it.
+    pub const WORKGROUP_MEMORY: u32 = 256 * PARTIAL_BYTES;
 
     /// A GPU with WebGPU's default limits and a subgroup of 32. Plans for it run on every GPU with these limits or
     /// higher ones.
@@ -198,11 +206,12 @@ const fn max_binding(limits: &wgpu::Limits) -> u64 {
 
 /// The largest workgroup of kernels, the power of two at or below the limits; these are not zero.
 const fn max_workgroup(limits: &wgpu::Limits) -> u32 {
-    let most = least(
+    let invocations = least(
         limits.max_compute_invocations_per_workgroup as u64,
         limits.max_compute_workgroup_size_x as u64,
     );
-    1 << least(most, 256).ilog2()
+    let memory = (limits.max_compute_workgroup_storage_size / PARTIAL_BYTES) as u64;
+    1 << least(least(invocations, memory), MAX_WORKGROUP as u64).ilog2()
 }
 
 /// `u64::min` in constants.
@@ -225,15 +234,18 @@ mod tests {
 
     #[test]
     fn a_workgroup_is_a_power_of_two_within_the_limits() {
-        let of = |invocations, x| {
+        let of = |invocations, x, memory| {
             max_workgroup(&wgpu::Limits {
                 max_compute_invocations_per_workgroup: invocations,
                 max_compute_workgroup_size_x: x,
+                max_compute_workgroup_storage_size: memory,
                 ..wgpu::Limits::default()
             })
         };
-        assert_eq!(of(1024, 1024), 256);
-        assert_eq!(of(1024, 200), 128);
-        assert_eq!(of(65, 256), 64);
+        assert_eq!(of(1024, 1024, 49_152), 512);
+        assert_eq!(of(1024, 1024, 32_768), 512);
+        assert_eq!(of(1024, 1024, 32_767), 256);
+        assert_eq!(of(1024, 200, 32_768), 128);
+        assert_eq!(of(65, 256, 16_384), 64);
     }
 }

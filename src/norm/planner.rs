@@ -204,22 +204,45 @@ impl<'a, S: Settings> Planner<'a, S> {
         self.partition.elements == 0
     }
 
-    /// The strategy of a pass that reads `tensors` tensors, and keeps `sums` vectors of f32 for each vector of them.
-    pub fn strategy(&self, tensors: u32, sums: u32) -> Result<Strategy, PlanError> {
+    /// The strategy of a pass that reads `tensors` tensors, and keeps `sums` vectors of f32 for each vector of them. If only
+    /// larger workgroups can hold its units in registers, the plan takes those.
+    pub fn strategy(&mut self, tensors: u32, sums: u32) -> Result<Strategy, PlanError> {
         let dtype = self.problem.dtype;
         let held = Held {
             registers: tensors * 4 * dtype.bytes() as u32 + sums * 16,
-            code: code_bytes(dtype, tensors, self.partition.parameters_vary()),
+            code: code_bytes(
+                dtype,
+                self.caps.f16,
+                tensors,
+                self.partition.parameters_vary(),
+            ),
         };
-        let windows = self.windows.len();
-        self.tuning.strategy_for(
-            self.problem.shape,
-            &self.partition,
-            windows,
-            self.tile,
-            self.caps,
-            held,
-        )
+        let strategy_with = |tile| {
+            self.tuning.strategy_for(
+                self.problem.shape,
+                &self.partition,
+                self.windows.len(),
+                tile,
+                self.caps,
+                held,
+            )
+        };
+        let strategy = strategy_with(self.tile);
+        let resident = Ok(Strategy::Resident);
+        if strategy != resident
+            && let Some(wider) = self.tuning.wider(self.caps, self.tile)
+            && strategy_with(wider) == resident
+        {
+            self.set_tile(wider);
+            return resident;
+        }
+        strategy
+    }
+
+    fn set_tile(&mut self, tile: Tile) {
+        self.tile = tile;
+        self.constants.retain(|(name, _)| *name != "WORKGROUP");
+        self.constants.push(("WORKGROUP", tile.workgroup));
     }
 
     /// The parameters of a kernel in which one workgroup takes a whole unit.

@@ -15,7 +15,7 @@ const MAX_LANE_SPAN: u32 = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Tile {
-    /// Lanes in a workgroup: a power of two, at most 256.
+    /// Lanes in a workgroup: a power of two, at most [`Caps::max_workgroup`](crate::Caps::max_workgroup).
     pub workgroup: u32,
     /// Lanes that walk neighbouring vectors: a power of two, at most `workgroup`. The number that the hardware runs
     /// together is best.

@@ -5,7 +5,7 @@ use super::partition::Partition;
 use super::tile::{MAX_COLUMNS, Tile};
 use crate::dtype::Dtype;
 use crate::error::PlanError;
-use crate::gpu::Caps;
+use crate::gpu::{Caps, F16Conversion};
 use crate::shape::Shape;
 use crate::word::{WordError, words};
 
@@ -82,16 +82,24 @@ const HELD_BYTES: u32 = 256;
 const CODE_BYTES: u32 = 32 * 1024;
 
 /// Bytes of machine code for each vector that a resident kernel of one tensor or of two holds, at the most, as a compiler for
-/// AMD's GPUs makes it (`cargo bench -- --compile`). Conversions from and to f16 are many instructions, and so are parameters
-/// that vary from value to value.
-pub(crate) fn code_bytes(dtype: Dtype, tensors: u32, parameters_vary: bool) -> u32 {
+/// AMD's GPUs makes it (`cargo bench -- --compile`). Conversions of f16 by integers are many instructions, and so are
+/// parameters that vary from value to value.
+pub(crate) fn code_bytes(
+    dtype: Dtype,
+    f16: F16Conversion,
+    tensors: u32,
+    parameters_vary: bool,
+) -> u32 {
+    let by_integers = dtype == Dtype::F16 && f16 == F16Conversion::Integers;
     let [one, two] = match (dtype, parameters_vary) {
+        (_, false) if by_integers => [1900, 2600],
+        (_, true) if by_integers => [2750, 4600],
         (Dtype::F32, false) => [600, 1000],
         (Dtype::F32, true) => [1300, 2000],
-        (Dtype::F16, false) => [1900, 2600],
-        (Dtype::F16, true) => [2750, 4600],
-        (Dtype::Bf16, false) => [800, 1300],
-        (Dtype::Bf16, true) => [1500, 2500],
+        (Dtype::F16 | Dtype::Bf16, false) => [800, 1300],
+        // Some families spill registers above 16 vectors, and above 8 of two tensors in f16.
+        (Dtype::F16, true) => [2000, 4000],
+        (Dtype::Bf16, true) => [2000, 2500],
     };
     if tensors == 1 { one } else { two }
 }
@@ -196,6 +204,13 @@ impl Tuning {
             columns: tile.columns,
             reason,
         })
+    }
+
+    /// The tile of workgroups twice as large, whose registers hold units twice as large, if a plan may choose it.
+    pub(crate) fn wider(self, caps: &Caps, tile: Tile) -> Option<Tile> {
+        let workgroup = 2 * tile.workgroup;
+        let may = self.tile.is_none() && !caps.cpu && workgroup <= caps.max_workgroup;
+        may.then_some(Tile { workgroup, ..tile })
     }
 
     /// The strategy to use for a shape on a device.

@@ -1,13 +1,14 @@
 //! What the machine code of an AMD GPU says of a kernel's main loop.
 
-/// Bytes that a lane loads by one instruction, and 0 for those that load nothing from memory. Scalar loads, which are for all
-/// lanes at once, do not count.
-fn loaded(instruction: &str) -> u32 {
+/// Bytes that a lane loads, or stores, by one instruction, and 0 for all others. Scalar loads, which are for all lanes at once,
+/// do not count.
+fn moved(instruction: &str, way: &str) -> u32 {
     let mnemonic = instruction.split_whitespace().next().unwrap_or_default();
-    let is_load = ["buffer_load_", "global_load_", "flat_load_"]
-        .iter()
-        .find_map(|prefix| mnemonic.strip_prefix(prefix));
-    match is_load {
+    let size = ["buffer_", "global_", "flat_"].iter().find_map(|prefix| {
+        let rest = mnemonic.strip_prefix(prefix)?.strip_prefix(way)?;
+        rest.strip_prefix('_')
+    });
+    match size {
         Some("dwordx4" | "b128") => 16,
         Some("dwordx3" | "b96") => 12,
         Some("dwordx2" | "b64") => 8,
@@ -28,7 +29,9 @@ fn waits_for(instruction: &str) -> Option<usize> {
 pub struct Loop {
     pub instructions: usize,
     /// Bytes that a lane loads in one round.
-    pub bytes: u32,
+    pub loaded: u32,
+    /// Bytes that it stores.
+    pub stored: u32,
     /// The most loads of a lane that are under way at once.
     pub in_flight: usize,
 }
@@ -41,9 +44,10 @@ impl Loop {
         };
         let mut pending = 0;
         for instruction in body {
-            let bytes = loaded(instruction);
+            this.stored += moved(instruction, "store");
+            let bytes = moved(instruction, "load");
             if bytes > 0 {
-                this.bytes += bytes;
+                this.loaded += bytes;
                 pending += 1;
                 this.in_flight = this.in_flight.max(pending);
             }
@@ -55,7 +59,8 @@ impl Loop {
     }
 }
 
-/// The loop in which a lane loads the most bytes a round, of those the shortest; none if no loop loads.
+/// Of the loops that load and have no other such loop in them: the one in which a lane loads the most bytes a round, of those
+/// the shortest. None if no loop loads.
 pub fn main_loop(isa: &str) -> Option<Loop> {
     let mut instructions = Vec::new();
     // The number of the block's first instruction, by its name.
@@ -74,9 +79,14 @@ pub fn main_loop(isa: &str) -> Option<Loop> {
         let target = *blocks.get(words.next()?)?;
         (branch.contains("branch") && target <= at).then_some((target, at))
     });
-    let loops = back.map(|(begin, end)| Loop::of(&instructions[begin..=end]));
-    let loading = loops.filter(|body| body.bytes > 0);
-    loading.max_by_key(|body| (body.bytes, std::cmp::Reverse(body.instructions)))
+    let loops = back.map(|(begin, end)| (begin..=end, Loop::of(&instructions[begin..=end])));
+    let loading: Vec<_> = loops.filter(|(_, body)| body.loaded > 0).collect();
+    let innermost = loading.iter().filter(|(range, _)| {
+        let mut others = loading.iter().filter(|(other, _)| other != range);
+        !others.any(|(other, _)| range.contains(other.start()) && range.contains(other.end()))
+    });
+    let bodies = innermost.map(|(_, body)| *body);
+    bodies.max_by_key(|body| (body.loaded, std::cmp::Reverse(body.instructions)))
 }
 
 #[test]
@@ -93,13 +103,17 @@ fn the_main_loop_is_the_one_that_loads() {
         \ts_waitcnt vmcnt(1)\n\
         \tbuffer_load_dwordx4 v[0:3], v0, s[0:3], 0 offen\n\
         \ts_waitcnt vmcnt(0)\n\
+        \tglobal_store_b64 v0, v[0:1], s[0:3]\n\
         \ts_branch BB2\n\
+        \tv_add_f32_e32 v1, v2, v3\n\
+        \ts_branch BB0\n\
         BB3:\n\
         \ts_endpgm\n";
     let found = main_loop(isa).unwrap();
     let expected = Loop {
-        instructions: 7,
-        bytes: 48,
+        instructions: 8,
+        loaded: 48,
+        stored: 8,
         in_flight: 2,
     };
     assert_eq!(found, expected);

@@ -30,6 +30,8 @@ pub struct Row {
     pub inverse_throughput: f64,
     /// In the main loop, for each value of each input; none without a loop that loads, or if it loads parameters, too.
     pub per_value: Option<f64>,
+    /// The same for each byte that is loaded or stored.
+    pub per_byte: Option<f64>,
     /// Loads of a lane that are under way at once, at the most, in the main loop.
     pub in_flight: Option<f64>,
 }
@@ -40,7 +42,7 @@ const INPUTS: [&str; 5] = ["x", "dy", "residual", "output", "dresidual"];
 impl Row {
     /// The columns of a record.
     pub const HEADER: &str = "family,problem,kernel,vgprs,spilled,scratch,lds,waves,code,instructions,inverse_throughput,\
-    loop_instructions_per_value,loads_in_flight";
+    loop_instructions_per_value,loop_instructions_per_byte,loads_in_flight";
 
     pub fn new(
         family: &str,
@@ -66,6 +68,7 @@ impl Row {
             .bindings
             .iter()
             .any(|b| b.name == "affine" && b.bytes.is_some());
+        let of_values = main.filter(|_| !(varying && affine));
         Ok(Self {
             family: family.to_owned(),
             problem: work.line.clone(),
@@ -78,16 +81,20 @@ impl Row {
             code: of("Code size")?,
             instructions: of("Instructions")?,
             inverse_throughput: of("Inverse Throughput")?,
-            per_value: main.filter(|_| !(varying && affine)).map(|main| {
-                let values = f64::from(main.bytes) / work.value_bytes as f64;
+            per_value: of_values.map(|main| {
+                let values = f64::from(main.loaded) / work.value_bytes as f64;
                 main.instructions as f64 / values
+            }),
+            per_byte: of_values.map(|main| {
+                let bytes = f64::from(main.loaded + main.stored);
+                main.instructions as f64 / bytes
             }),
             in_flight: main.map(|main| main.in_flight as f64),
         })
     }
 
     /// The figures, in the order of the header; an empty text for those that there are not.
-    pub fn figures(&self) -> [Option<f64>; 10] {
+    pub fn figures(&self) -> [Option<f64>; 11] {
         [
             Some(self.vgprs),
             Some(self.spilled),
@@ -98,6 +105,7 @@ impl Row {
             Some(self.instructions),
             Some(self.inverse_throughput),
             self.per_value,
+            self.per_byte,
             self.in_flight,
         ]
     }
@@ -138,6 +146,7 @@ impl Row {
             Some(instructions),
             Some(inverse_throughput),
             per_value,
+            per_byte,
             in_flight,
         ] = figures[..]
         else {
@@ -156,6 +165,7 @@ impl Row {
             instructions,
             inverse_throughput,
             per_value,
+            per_byte,
             in_flight,
         })
     }

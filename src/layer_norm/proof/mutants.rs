@@ -24,8 +24,8 @@ const MUTANTS: &[Mutant] = mutants! {
     "backward_coefficients": "own.means, v.parameters.weight);" => "own.means, vec4(1.0));", "rows without weights", "layer n40c64 nc f32 backward reread 64x32 gpu";
     "x_added": "decode(x[at.vector]) + decode(residual[at.vector])" => "decode(x[at.vector])", "the residual is not added", "layer n3c768 nc f32 forward prenorm split gpu";
     "x_added": "added[at.vector] = sum;" => "", "the sum is not written", "layer n3c768 nc f32 forward prenorm split gpu";
-    "x_added": "return decode(added[vector]);" => "return decode(x[vector]);", "y without the residual", "layer n40c64 nc f32 forward prenorm reread 64x32 gpu";
-    "x_added_before": "return decode(added[vector]);" => "return 2.0 * decode(added[vector]);", "twice the sum", "layer n3c768 nc f32 forward prenorm split gpu";
+    "x_added": "return added[vector];" => "return x[vector];", "y without the residual", "layer n40c64 nc f32 forward prenorm reread 64x32 gpu";
+    "x_added_before": "return added[vector];" => "return encode(2.0 * decode(added[vector]));", "twice the sum", "layer n3c768 nc f32 forward prenorm split gpu";
     "dadded_added": "values + decode(dadded[vector])" => "values", "the other gradient is not added", "layer n3c768 nc f32 backward prenorm split gpu";
     "dx_in_place": "encode(with_dadded(vector, values))" => "encode(values)", "nor is it in place", "layer n3c768 nc f32 backward in-place prenorm split gpu";
     "layout_planes": "before >= vec4(own)" => "before > vec4(own)", "a weight beyond the last", "layer n9c31 nc f32 forward split gpu";
@@ -33,7 +33,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "layout_planes": "plane / sample_planes * own + in_sample" => "plane * own + in_sample", "parameters for each row", "layer n3c64l40 nlc f32 backward per-sample resident 64x32 gpu";
     "layout_columns": "index_in_row(range, j, params.geometry.sample_values, samples) * own + index" => "index", "the first sample's parameters for all", "layer n7c3l2 nlc f32 forward per-sample split gpu";
     "combine_chunks": "first += index / params.geometry.channels * params.reduction.outer_stride;" => "", "the first sample's gradients for all", "layer n3c64l40 nlc f32 backward per-sample resident 64x32 gpu";
-    "layout_planes": "let unit = range.unit + j * WIDTH;" => "let unit = range.unit;", "a lane's first row stands for all in windows", "layer n1024c16 nc f32 forward split 8x8x4 binding=40960";
+    "layout_planes": "cursor.plane_begin + j * WIDTH * plane" => "cursor.plane_begin", "a lane's first row stands for all in windows", "layer n1024c16 nc f32 forward split 8x8x4 binding=40960";
     "layout_planes": "select(0u, j * WIDTH * params.geometry.span, there)" => "0u", "a lane's first row stands for all", "layer n300c8 nc f32 forward reread 8x8x4";
 };
 

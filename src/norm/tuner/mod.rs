@@ -150,7 +150,9 @@ impl Tuner {
         let tiles = if caps.cpu {
             vec![None, tile(caps.lanes, 1), tile(caps.lanes, 4)]
         } else {
-            [64, 128, 256].map(|workgroup| tile(workgroup, 1)).to_vec()
+            [64, 128, 256, 512]
+                .map(|workgroup| tile(workgroup, 1))
+                .to_vec()
         };
         let both = |strategy| {
             let tuning = move |&tile| Tuning {
