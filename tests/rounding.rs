@@ -70,7 +70,7 @@ fn values_rounded_before_the_weight_have_the_bits_of_llamas() {
         let largest = |values: &[f64]| values.iter().fold(0f64, |most, v| most.max(v.abs()));
 
         let rounded = |x_hat| stored(dtype, x_hat);
-        let of = rms_norm::forward_rounded(size, &x, Some(&weight), eps, rounded);
+        let of = rms_norm::forward_rounded(size, &x, Some(&weight), None, eps, rounded);
         let of: Vec<f64> = of.y.into_iter().map(rounded).collect();
         assert_eq!(further(&of, &y, 0.0), 0, "{case:?}: the reference");
 

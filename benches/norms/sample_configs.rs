@@ -159,7 +159,7 @@ impl Config for RmsNormConfig {
     }
 
     fn y(&self, of: &Verified<'_>, x: &[f64]) -> Vec<f64> {
-        rms_norm::forward(self.normalized_size, x, of.weight, self.eps.into()).y
+        rms_norm::forward(self.normalized_size, x, of.weight, of.bias, self.eps.into()).y
     }
 
     fn gradients(&self, of: &Verified<'_>, x: &[f64], dy: &[f64]) -> Gradients {
@@ -167,7 +167,7 @@ impl Config for RmsNormConfig {
         Gradients {
             dx: made.dx,
             dweight: made.dweight,
-            dbias: Vec::new(),
+            dbias: made.dbias,
         }
     }
 }

@@ -3,8 +3,8 @@
 //! A row is `size` neighbouring values. Forward: Zhang and Sennrich, *Root Mean Square Layer Normalization*, 2019,
 //! equation 4, with eps under the root as in torch's `RMSNorm`. Backward: the chain rule through the mean square.
 //!
-//! The weight has `size` values, as they multiply: a layer that stores the weight minus one adds the one before. The
-//! functions panic for a size of zero, values that are not whole rows, and a weight that is too short.
+//! Weight and bias have `size` values each. The weight is what multiplies: a layer that stores the weight minus one adds the
+//! one before. The functions panic for a size of zero, values that are not whole rows, and parameters that are too short.
 //!
 //! The code shares nothing with the other oracles, so that each can test the others.
 
@@ -26,12 +26,20 @@ pub struct Gradients {
     pub dx: Vec<f64>,
     /// With respect to the weight, `size` values: sums over rows.
     pub dweight: Vec<f64>,
+    /// With respect to the bias, `size` values: sums over rows.
+    pub dbias: Vec<f64>,
 }
 
-/// Divides each row by its root mean square, and multiplies by the weight, which is 1 if absent. `inv_rms` is 0 for a
-/// row of zeros without eps.
-pub fn forward(size: usize, x: &[f64], weight: Option<&[f64]>, eps: f64) -> Forward {
-    forward_rounded(size, x, weight, eps, |x_hat| x_hat)
+/// Divides each row by its root mean square, multiplies by the weight, which is 1 if absent, and adds the bias, if there is
+/// one. `inv_rms` is 0 for a row of zeros without eps.
+pub fn forward(
+    size: usize,
+    x: &[f64],
+    weight: Option<&[f64]>,
+    bias: Option<&[f64]>,
+    eps: f64,
+) -> Forward {
+    forward_rounded(size, x, weight, bias, eps, |x_hat| x_hat)
 }
 
 /// The same as models after Llama compute it: each value is `rounded` before the weight multiplies it.
@@ -39,6 +47,7 @@ pub fn forward_rounded(
     size: usize,
     x: &[f64],
     weight: Option<&[f64]>,
+    bias: Option<&[f64]>,
     eps: f64,
     rounded: impl Fn(f64) -> f64,
 ) -> Forward {
@@ -50,7 +59,8 @@ pub fn forward_rounded(
     for begin in row_begins(size, x) {
         let (mean_square, inv_rms) = statistics(&x[begin..begin + size], eps);
         for j in 0..size {
-            result.y[begin + j] = rounded(x[begin + j] * inv_rms) * weight.map_or(1.0, |w| w[j]);
+            let scaled = rounded(x[begin + j] * inv_rms) * weight.map_or(1.0, |w| w[j]);
+            result.y[begin + j] = scaled + bias.map_or(0.0, |b| b[j]);
         }
         result.mean_square.push(mean_square);
         result.inv_rms.push(inv_rms);
@@ -75,6 +85,7 @@ pub fn backward_rounded(
     let mut result = Gradients {
         dx: vec![0.0; x.len()],
         dweight: vec![0.0; size],
+        dbias: vec![0.0; size],
     };
     for begin in row_begins(size, x) {
         let (_, inv_rms) = statistics(&x[begin..begin + size], eps);
@@ -83,6 +94,7 @@ pub fn backward_rounded(
             let i = begin + j;
             dinv_rms += dy[i] * weight.map_or(1.0, |w| w[j]) * x[i];
             result.dweight[j] += dy[i] * rounded(x[i] * inv_rms);
+            result.dbias[j] += dy[i];
         }
         let dmean_square = dinv_rms * -0.5 * inv_rms.powi(3);
         for j in 0..size {
@@ -130,7 +142,7 @@ mod tests {
     #[test]
     fn a_worked_example() {
         let (x, weight) = ([1.0, 7.0, 0.0, 0.0], [2.0, 3.0]);
-        let result = forward(2, &x, Some(&weight), 75.0);
+        let result = forward(2, &x, Some(&weight), None, 75.0);
         assert_eq!(result.mean_square, [25.0, 0.0]);
         let other = 75f64.sqrt().recip();
         close("inv_rms", &result.inv_rms, &[0.1, other], 1e-15);
@@ -139,6 +151,7 @@ mod tests {
         // With dx_hat = (2, 0) and inv_rms = 1/10: dinv_rms = 2, dmean_square = -1/1000, and dx = (1/5, 0) - x / 1000.
         let gradients = backward(2, &x, &[1.0, 0.0, 1.0, 2.0], Some(&weight), 75.0);
         close("dweight", &gradients.dweight, &[0.1, 0.0], 1e-15);
+        close("dbias", &gradients.dbias, &[2.0, 2.0], 1e-15);
         let dx = [0.199, -0.007, 2.0 * other, 6.0 * other];
         close("dx", &gradients.dx, &dx, 1e-15);
     }
@@ -147,7 +160,7 @@ mod tests {
     #[test]
     fn values_are_rounded_before_the_weight() {
         let (x, weight) = ([1.0, 7.0], [2.0, 3.0]);
-        let result = forward_rounded(2, &x, Some(&weight), 75.0, f64::round);
+        let result = forward_rounded(2, &x, Some(&weight), None, 75.0, f64::round);
         assert_eq!(result.y, [0.0, 3.0]);
         let of = |rounded: fn(f64) -> f64| {
             backward_rounded(2, &x, &[1.0, 2.0], Some(&weight), 75.0, rounded)
@@ -166,7 +179,7 @@ mod tests {
                 values.chunks(size).flat_map(both).flatten().collect()
             };
             let x = mirrored(&values(1, count * size), -1.0);
-            let actual = forward(2 * size, &x, None, eps);
+            let actual = forward(2 * size, &x, None, None, eps);
             let expected = layer_norm::forward(2 * size, &x, None, None, eps);
             close("y", &actual.y, &expected.y, 1e-13);
             close("mean_square", &actual.mean_square, &expected.var, 1e-15);
@@ -185,7 +198,7 @@ mod tests {
     #[test]
     fn the_scale_of_a_row_has_no_effect() {
         let x = values(3, 24);
-        let y = |x: &[f64]| forward(8, x, None, 0.0).y;
+        let y = |x: &[f64]| forward(8, x, None, None, 0.0).y;
         let moved = |scale: f64, offset: f64| -> Vec<f64> {
             x.iter().map(|x| scale * x + offset).collect()
         };
@@ -198,14 +211,18 @@ mod tests {
     fn gradients_are_slopes() {
         for (count, size) in CASES {
             let (x, dy) = (values(5, count * size), values(6, count * size));
-            let (weight, eps) = (values(7, size), 1e-2);
-            let loss =
-                |x: &[f64], weight: Option<&[f64]>| dot(&forward(size, x, weight, eps).y, &dy);
+            let (weight, bias, eps) = (values(7, size), values(8, size), 1e-2);
+            let with_bias = |x: &[f64], weight: Option<&[f64]>, bias: &[f64]| {
+                dot(&forward(size, x, weight, Some(bias), eps).y, &dy)
+            };
+            let loss = |x: &[f64], weight: Option<&[f64]>| with_bias(x, weight, &bias);
             let w = Some(&weight[..]);
             let gradients = backward(size, &x, &dy, w, eps);
             close("dx", &gradients.dx, &slopes(&x, |x| loss(x, w)), 1e-7);
             let expected = slopes(&weight, |weight| loss(&x, Some(weight)));
             close("dweight", &gradients.dweight, &expected, 1e-7);
+            let expected = slopes(&bias, |bias| with_bias(&x, w, bias));
+            close("dbias", &gradients.dbias, &expected, 1e-7);
 
             let gradients = backward(size, &x, &dy, None, eps);
             let expected = slopes(&x, |x| loss(x, None));
@@ -215,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_row_of_zeros_stays_zero_and_has_no_gradient_without_eps() {
-        let result = forward(3, &[0.0; 6], None, 0.0);
+        let result = forward(3, &[0.0; 6], None, None, 0.0);
         assert_eq!(result.y, [0.0; 6]);
         assert_eq!(result.inv_rms, [0.0; 2]);
         let gradients = backward(3, &[0.0; 6], &values(9, 6), None, 0.0);
@@ -225,7 +242,7 @@ mod tests {
 
     #[test]
     fn no_rows() {
-        assert!(forward(3, &[], None, 1e-5).y.is_empty());
+        assert!(forward(3, &[], None, None, 1e-5).y.is_empty());
         let gradients = backward(2, &[], &[], Some(&[1.0, 2.0]), 1e-5);
         assert!(gradients.dx.is_empty());
         assert_eq!(gradients.dweight, [0.0; 2]);
@@ -234,6 +251,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "whole rows")]
     fn rows_are_whole() {
-        forward(3, &[0.0; 7], None, 1e-5);
+        forward(3, &[0.0; 7], None, None, 1e-5);
     }
 }

@@ -46,7 +46,9 @@ pub struct RmsNormConfig {
     pub eps: f32,
     /// Whether the output is scaled by a learned weight, one for each value of a row. Default true.
     pub weight: bool,
-    /// Whether each sample has a weight of its own, which is given with each call. Default false.
+    /// Whether a learned bias is added, one for each value of a row. Default false: torch's `RMSNorm` has none.
+    pub bias: bool,
+    /// Whether each sample has parameters of its own, which are given with each call. Default false.
     pub per_sample: bool,
     /// Whether the output is scaled by `1 + weight`, and a new layer's weight is 0: Gemma's form. The sum is f32. Default
     /// false.
@@ -57,7 +59,7 @@ pub struct RmsNormConfig {
     pub epilogue: Epilogue,
 }
 
-setters!(RmsNormConfig: eps: f32, weight: bool, per_sample: bool, unit_offset: bool, rounding: Rounding,
+setters!(RmsNormConfig: eps: f32, weight: bool, bias: bool, per_sample: bool, unit_offset: bool, rounding: Rounding,
     epilogue: Epilogue);
 
 impl RmsNormConfig {
@@ -67,6 +69,7 @@ impl RmsNormConfig {
             normalized_size,
             eps: f32::EPSILON,
             weight: true,
+            bias: false,
             per_sample: false,
             unit_offset: false,
             rounding: Rounding::Once,

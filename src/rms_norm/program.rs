@@ -21,7 +21,7 @@ pub fn trailing(config: &RmsNormConfig) -> Result<Trailing, PlanError> {
         size: config.normalized_size,
         eps: config.eps,
         weight: config.weight,
-        bias: false,
+        bias: config.bias,
         centered: false,
         per_sample: config.per_sample,
         unit_offset: config.unit_offset,

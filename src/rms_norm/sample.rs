@@ -19,7 +19,7 @@ pub type RmsNorm = Layer<RmsNormConfig>;
 pub type Line = sample::Line<RmsNormConfig>;
 
 impl RmsNormConfig {
-    /// Makes the layer: weight one (zero with `unit_offset`).
+    /// Makes the layer: weight one (zero with `unit_offset`), bias zero.
     ///
     /// # Errors
     /// [`PlanError`] for a configuration that fits no shape; [`GpuError`](crate::GpuError).
@@ -64,7 +64,7 @@ impl Sealed for RmsNormConfig {
         Members {
             eps: self.eps,
             weight: self.weight,
-            bias: false,
+            bias: self.bias,
             per_sample: self.per_sample,
             unit_offset: self.unit_offset,
             epilogue: self.epilogue,
@@ -75,6 +75,7 @@ impl Sealed for RmsNormConfig {
         Self {
             eps: members.eps,
             weight: members.weight,
+            bias: members.bias,
             per_sample: members.per_sample,
             unit_offset: members.unit_offset,
             epilogue: members.epilogue,

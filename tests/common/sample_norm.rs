@@ -27,7 +27,7 @@ pub trait Tested: SampleNorm {
     /// The word of its problem lines.
     const WORD: &'static str;
 
-    /// Configurations for a shape, the usual one first. Each has all parameters.
+    /// Configurations for a shape, the usual one first, which has the parameters that torch's has.
     fn all(shape: Shape) -> Vec<Self>;
 
     /// The usual configuration.
@@ -38,7 +38,7 @@ pub trait Tested: SampleNorm {
     /// A configuration of so many parameters, which fits no tensor.
     fn huge(parameters: usize) -> Self;
 
-    /// With the weight, and with the bias if the norm can have one.
+    /// With the weight, and with the bias.
     fn parameters(self, weight: bool, bias: bool) -> Self;
     fn finish(self, epilogue: Epilogue) -> Self;
     fn finished_by(&self) -> Epilogue;
@@ -306,15 +306,16 @@ impl Tested for RmsNormConfig {
     fn all(shape: Shape) -> Vec<Self> {
         let plain = sizes(shape).into_iter().map(Self::new);
         let with_offset = Self::new(sizes(shape)[0]).unit_offset(true);
-        plain.chain([with_offset]).collect()
+        let with_bias = Self::new(sizes(shape)[0]).bias(true);
+        plain.chain([with_offset, with_bias]).collect()
     }
 
     fn huge(parameters: usize) -> Self {
         Self::new(parameters)
     }
 
-    fn parameters(self, weight: bool, _: bool) -> Self {
-        self.weight(weight)
+    fn parameters(self, weight: bool, bias: bool) -> Self {
+        self.weight(weight).bias(bias)
     }
 
     fn saved(&self, shape: Shape) -> SavedRows {
@@ -329,8 +330,8 @@ impl Tested for RmsNormConfig {
         index % self.normalized_size
     }
 
-    fn oracle(&self, _: Shape, x: &[f64], w: Option<&[f64]>, _: Option<&[f64]>) -> Forward {
-        let forward = rms_norm::forward(self.normalized_size, x, w, self.eps.into());
+    fn oracle(&self, _: Shape, x: &[f64], w: Option<&[f64]>, b: Option<&[f64]>) -> Forward {
+        let forward = rms_norm::forward(self.normalized_size, x, w, b, self.eps.into());
         Forward {
             y: forward.y,
             mean: vec![0.0; forward.inv_rms.len()],
@@ -343,7 +344,10 @@ impl Tested for RmsNormConfig {
         Gradients {
             dx: gradients.dx,
             dweight: gradients.dweight,
-            dbias: Vec::new(),
+            dbias: match self.bias {
+                true => gradients.dbias,
+                false => Vec::new(),
+            },
         }
     }
 }

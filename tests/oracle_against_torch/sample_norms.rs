@@ -135,7 +135,7 @@ fn check_rms_norm(tensors: &Tensors<'_>, case: &Rows) {
     let (size, options) = (case.size, &case.options);
     let inputs = Inputs::draw(tensors.index, case.rows * size, size, options, |i| i < size);
     let (x, weight) = (&inputs.x, inputs.weight.as_deref());
-    let forward = rms_norm::forward(size, x, weight, options.eps);
+    let forward = rms_norm::forward(size, x, weight, None, options.eps);
     let gradients = rms_norm::backward(size, x, &inputs.dy, weight, options.eps);
     // No mean is subtracted, so nothing cancels.
     tensors.check("y", &forward.y, 1.0, case);

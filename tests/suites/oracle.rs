@@ -41,7 +41,7 @@ pub fn compute(case: &Case) -> Values {
         }
         Norm::Rms => {
             let (size, x) = (case.shape.channels(), &case.x);
-            let forward = rms_norm::forward(size, x, case.weight(), case.eps);
+            let forward = rms_norm::forward(size, x, case.weight(), case.bias(), case.eps);
             let mut values = Values::from([("y", forward.y)]);
             if let Some(dy) = &case.dy {
                 let g = rms_norm::backward(size, x, dy, case.weight(), case.eps);

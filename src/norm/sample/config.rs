@@ -71,7 +71,7 @@ pub trait SampleNorm: Sealed + Copy + Debug + PartialEq + Send + Sync + 'static 
     }
 }
 
-/// The members that the configurations of all such norms have. A norm without a bias has `false` there.
+/// The members that the configurations of all such norms have.
 #[derive(Clone, Copy, Debug)]
 pub struct Members {
     pub eps: f32,

@@ -116,7 +116,8 @@ impl<C: SampleNorm> fmt::Display for Line<C> {
         let (members, usual) = (self.config.members(), C::of_shape(shape).members());
         let told = [
             (!members.weight, " no-weight"),
-            (members.bias != usual.bias, " no-bias"),
+            (usual.bias && !members.bias, " no-bias"),
+            (!usual.bias && members.bias, " bias"),
             (members.per_sample, " per-sample"),
             (members.unit_offset, " unit-offset"),
         ];
@@ -167,6 +168,7 @@ impl<C: SampleNorm> FromStr for Line<C> {
                 "per-sample" => members.per_sample = true,
                 "unit-offset" => members.unit_offset = true,
                 "no-bias" if usual.bias => members.bias = false,
+                "bias" if !usual.bias => members.bias = true,
                 _ => match (word.strip_prefix("eps="), word.parse()) {
                     (Some(eps), _) => members.eps = eps.parse().map_err(|_| wrong(word))?,
                     (None, Ok(epilogue)) => members.epilogue = epilogue,

@@ -51,11 +51,11 @@ impl Oracle for RmsNormConfig {
         problem: Problem,
         x: &[f64],
         weight: Option<&[f64]>,
-        _: Option<&[f64]>,
+        bias: Option<&[f64]>,
     ) -> Forward {
         let size = self.normalized_size;
         let rounded = self.rounded(problem);
-        let forward = oracle::forward_rounded(size, x, weight, self.eps.into(), rounded);
+        let forward = oracle::forward_rounded(size, x, weight, bias, self.eps.into(), rounded);
         Forward {
             y: forward.y,
             mean: vec![0.0; forward.inv_rms.len()],
@@ -76,7 +76,7 @@ impl Oracle for RmsNormConfig {
         Gradients {
             dx: gradients.dx,
             dweight: gradients.dweight,
-            dbias: Vec::new(),
+            dbias: gradients.dbias,
         }
     }
 }
@@ -88,8 +88,8 @@ pub fn cases(one_in: u64) -> Vec<SampleCase<RmsNormConfig>> {
         [
             config,
             config.unit_offset(true).rounding(Rounding::BeforeWeight),
-            config.weight(false).eps(1e-3),
-            config.per_sample(true),
+            config.weight(false).bias(true).eps(1e-3),
+            config.per_sample(true).bias(true),
         ]
     };
     sample::cases(shapes(&EXTENTS), configs, &NAMED, one_in)
