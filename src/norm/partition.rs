@@ -30,6 +30,9 @@ const FEW_PLANES: u32 = 8;
 /// Items that a reduction takes at a time, so that a team's items are a multiple of it.
 const UNROLL: u64 = 4;
 
+/// Vectors of a long row.
+const LONG_ROW: u32 = 1024;
+
 /// The most rounds of one lane in one loop. llvmpipe silently ends every loop of an invocation when their rounds together
 /// exceed 65,535; a kernel may take its items twice, and drivers add loops of their own.
 pub const MAX_ROUNDS: u64 = 16_384;
@@ -463,6 +466,11 @@ impl Partition {
                 .div_ceil(self.width(tile) * self.columns(tile)),
             Order::Columns => self.span.div_ceil(self.width(tile) * self.columns(tile)),
         }
+    }
+
+    /// Whether rows are samples of many small planes, and so long that strips of a row are apart in memory whatever their width.
+    pub fn rows_are_long(&self) -> bool {
+        self.order == Order::Columns && self.plane > 1 && self.span >= LONG_ROW
     }
 
     /// Vector columns of each lane: a power of two that leaves few of them beyond the row.

@@ -99,7 +99,7 @@ impl<'a, S: Settings> Planner<'a, S> {
             })?;
         }
         let bytes = problem.dtype.buffer_bytes(partition.elements as usize);
-        let tile = decisions.tuning.tile_for(caps, bytes)?;
+        let tile = decisions.tuning.tile_for(caps, &partition, bytes)?;
         let windows = partition.windows(caps.max_binding, 4 * problem.dtype.bytes());
         let count = partition.values_per_statistic();
         let element = match problem.dtype {

@@ -148,7 +148,7 @@ fn reference(
         Norm::Rms(config) => {
             let (size, eps) = (config.normalized_size, config.eps.into());
             let made = rms_norm::backward(size, x, dy, w, eps);
-            let y = rms_norm::forward(size, x, w, eps).y;
+            let y = rms_norm::forward(size, x, w, None, eps).y;
             (y, vec![made.dx, made.dweight])
         }
     }
