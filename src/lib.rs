@@ -65,7 +65,7 @@
 //! | [`GroupNorm`] | some channels of a sample | a channel | no | no |
 //! | [`InstanceNorm`] | a channel of a sample | a channel, none by default | no; [`TrackedInstanceNorm`] yes | no |
 //! | [`LayerNorm`] | a row of neighbours in memory | a value of a row | no | no |
-//! | [`RmsNorm`] | a row of neighbours in memory | a value of a row; weight only | no | no |
+//! | [`RmsNorm`] | a row of neighbours in memory | a value of a row, no bias by default | no | no |
 //!
 //! All of them have both layouts and every rank, f32, f16 and bf16, the epilogues ReLU, add+ReLU and SiLU, backward with
 //! gradients by choice, plans, plans as data, problem lines, and a `Tuner`, which measures which strategy is fastest.

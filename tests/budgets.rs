@@ -6,15 +6,15 @@ mod compile;
 
 use std::process::Command;
 
-use compile::{Row, Work, answer, ask, asked};
-use wgpu_norm::{Caps, Form, Launch, batch_norm, group_norm, instance_norm, layer_norm, rms_norm};
+use compile::{Row, Work, answer, ask, asked, caps};
+use wgpu_norm::{Form, Launch, batch_norm, group_norm, instance_norm, layer_norm, rms_norm};
 
 /// GCN 4 and 5, RDNA 2 and 3.
 const FAMILIES: [&str; 4] = ["polaris10", "vega10", "navi21", "gfx1100"];
 
 /// Every kernel, by lines that force it, in the storage types and layouts that have code of their own. The largest units that
 /// the resident strategy takes are among them.
-const LINES: [&str; 55] = [
+const LINES: [&str; 62] = [
     "n32c64h56w56 nchw f32 train split",
     "n32c64h56w56 nhwc f16 train split",
     "n32c512h7w7 nchw bf16 train split",
@@ -64,7 +64,14 @@ const LINES: [&str; 55] = [
     "n32c256h14w14 nchw f16 relu backward resident f16=native",
     "layer n1024c8192 nc f32 backward",
     "layer n1024c16384 nc bf16 backward",
+    "layer n1024c24576 nc bf16 backward",
     "n32c128h28w28 nchw f32 train",
+    "n32c128h28w28 nchw bf16 train",
+    "n32c128h28w28 nchw f16 relu train f16=native",
+    "n64c128h28w28 nchw bf16 train",
+    "n64c256h14w14 nchw f16 relu backward f16=native",
+    "n64c256h14w14 nchw bf16 relu backward",
+    "n128c256h14w14 nchw bf16 backward",
     "layer n1024c4096 nc f16 backward",
     "layer n1024c12288 nc bf16 backward",
     "rms n4096c1024 nc f16 prenorm backward",
@@ -73,8 +80,7 @@ const LINES: [&str; 55] = [
 ];
 
 fn launches(line: &str) -> Vec<Launch> {
-    let (mut caps, form) = (Caps::webgpu(), Form::default());
-    caps.max_workgroup = 512;
+    let (caps, form) = (caps(), Form::default());
     let launches = match line.split_whitespace().next() {
         Some("group") => line
             .parse::<group_norm::Line>()
@@ -201,9 +207,10 @@ fn excess(row: &Row) -> Vec<String> {
     budget("subgroups a SIMD unit", row.waves >= needed, row.waves);
     // Loads take hundreds of cycles: one at a time would leave memory idle. Integer arithmetic takes the time itself.
     if let Some(in_flight) = row.in_flight {
-        // Backward of add+ReLU stores a gradient between the loads of two vectors. If statistics are frozen, its second pass reads
-        // nothing but that, and the one pass of others keeps few registers, for more subgroups.
-        let needed = match row.problem.contains(" add-relu ") {
+        // Backward of add+ReLU stores a gradient between the loads of two vectors, and with frozen statistics its second pass
+        // has one load for each of two. `backward_frozen` keeps few registers, for more subgroups.
+        let backward = row.kernel.contains(".backward_");
+        let needed = match row.problem.contains(" add-relu ") && backward {
             true => 2.0,
             false if converts_by_integers(row) || row.problem.contains(" frozen-") => 3.0,
             false => 4.0,

@@ -7,7 +7,7 @@ use wgpu_norm::{BatchNormConfig, Caps, Form, Launch, Shape, batch_norm, group_no
 
 use crate::common::{gpu, noise, wide};
 
-/// A device of WebGPU's limits, or one with workgroups of 512 lanes.
+/// A device of WebGPU's default limits but for this one.
 fn caps(max_workgroup: u32) -> Caps {
     let mut caps = Caps::webgpu();
     caps.max_workgroup = max_workgroup;
@@ -53,6 +53,19 @@ fn a_plan_takes_512_lanes_where_only_they_hold_a_unit() {
     let groups = "group n8c256h56w56 nchw f32 groups=32 forward";
     let groups = plan!(group_norm, groups, 512);
     assert_eq!(kernels(&groups), [("forward_resident", 512)]);
+    // Passes without a kernel that holds units gain nothing.
+    for pass in [
+        "backward",
+        "silu backward",
+        "add-relu backward",
+        "backward no-dx",
+        "frozen-backward",
+    ] {
+        let line = format!("n16c128h28w28 nchw f32 {pass}");
+        let lanes = plan!(batch_norm, line, 512);
+        let wide = kernels(&lanes).iter().any(|&(_, lanes)| lanes == 512);
+        assert_eq!(wide, pass == "backward", "{line}");
+    }
     // What the caller chooses stays chosen.
     let forced = plan!(layer_norm, "layer n1024c20000 nc f32 forward split", 512);
     assert!(kernels(&forced).iter().all(|&(_, lanes)| lanes == 256));
@@ -63,6 +76,7 @@ fn a_plan_takes_512_lanes_where_only_they_hold_a_unit() {
 fn the_largest_workgroups_follow_the_reference() {
     let gpu = gpu();
     let lanes = gpu.kernels().caps().max_workgroup;
+    println!("{lanes} lanes");
     for (shape, resident) in [
         (Shape::nchw(5, 6, 20, 20), true),
         (Shape::ncl(3, 5, 731), false),

@@ -170,12 +170,13 @@ const LAYER_LINES: [&str; 6] = [
     "layer n2c6h4w4 nchw f32 add-relu backward no-dx gpu binding=4096",
 ];
 
-const RMS_LINES: [&str; 5] = [
+const RMS_LINES: [&str; 6] = [
     "rms n4096c1024 nc f16 backward",
     "rms n2c6l5 nlc bf16 silu backward skip unit-offset eps=0.00001",
     "rms n2c6h4w4 nhwc f32 forward size=24 no-weight",
     "rms n2c6l5 nlc bf16 backward rounding=before-weight no-weight unit-offset",
     "rms n2c6h4w4 nchw f32 backward in-place size=16 split 64x32",
+    "rms n2c6l5 nlc f16 forward rounding=before-weight bias",
 ];
 
 /// Each line reads back, and has dispatches.

@@ -6,9 +6,9 @@ use std::process::Command;
 use std::{env, fs};
 
 use anyhow::{Context, bail};
-use wgpu_norm::{Caps, Form};
+use wgpu_norm::Form;
 
-use crate::compile::{Row, Work, answer, ask, asked};
+use crate::compile::{Row, Work, answer, ask, asked, caps};
 use crate::subject::Subject;
 
 /// What is asked.
@@ -17,13 +17,6 @@ pub struct Options<'a> {
     pub record: Option<&'a Path>,
     /// A record to compare with.
     pub against: Option<&'a Path>,
-}
-
-/// A GPU that is not there. It allows what GPUs do beside browsers: larger workgroups.
-pub fn caps() -> Caps {
-    let mut caps = Caps::webgpu();
-    caps.max_workgroup = 512;
-    caps
 }
 
 /// The dispatches of the subjects on it.

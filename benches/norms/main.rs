@@ -271,7 +271,7 @@ fn check_writable(path: &Path) -> anyhow::Result<()> {
 
 /// What needs no GPU: its compiler's figures.
 fn on_paper(arguments: &Arguments, groups: &[Group]) -> anyhow::Result<()> {
-    let caps = compiled::caps();
+    let caps = compile::caps();
     let mut counted = Vec::new();
     for group in groups {
         let subjects = arguments.with_strategies(group, &caps)?.into_iter();

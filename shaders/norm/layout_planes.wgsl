@@ -135,7 +135,7 @@ fn place(range: LaneRange, cursor: Cursor, j: u32) -> Place {
     let plane = params.geometry.plane;
     let begin = cursor.plane_begin + j * WIDTH * plane;
     let vector = begin / 4u + cursor.offset;
-    let bound = vector >= params.geometry.vector_begin && vector < params.geometry.vector_end;
+    let bound = has_values(range, j) && vector >= params.geometry.vector_begin && vector < params.geometry.vector_end;
     // Reductions read vectors that are not bound, too, and select them away.
     let index = select(0u, vector - params.geometry.vector_begin, bound);
     // Counted from the first value of the plane. The up to three before it wrap around.

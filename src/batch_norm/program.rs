@@ -204,8 +204,9 @@ pub fn backward(
         frozen && !adds && (dx != Some(Destination::InPlace) || !planner.partition.masked);
     let alone = sums && !frozen && !adds && !planner.is_empty();
     let mut dispatches = Vec::new();
-    match (dx, planner.strategy(2, 0)?) {
-        (Some(dx), Strategy::Resident) if alone && planner.epilogue.masks() => {
+    let can_hold = dx.is_some() && alone && planner.epilogue.masks();
+    match (dx, planner.strategy(2, 0, can_hold)?) {
+        (Some(dx), Strategy::Resident) if can_hold => {
             dispatches.push(backward_resident::dispatch(&planner, dx));
         }
         (Some(dx), Strategy::Resident | Strategy::Reread) if alone => {

@@ -193,7 +193,9 @@ impl Gpu {
     }
 
     /// The lowest limits that all kernels run with, for the application's `DeviceDescriptor`. WebGPU's default limits
-    /// suffice. Tensors above `max_storage_buffer_binding_size` are bound in windows, so it need not be raised.
+    /// suffice. Tensors above `max_storage_buffer_binding_size` are bound in windows, so it need not be raised. Workgroups of 512
+    /// lanes, which hold larger units in registers, want `max_compute_invocations_per_workgroup` and
+    /// `max_compute_workgroup_size_x` of 512 and `max_compute_workgroup_storage_size` of 32,768.
     pub fn required_limits() -> wgpu::Limits {
         wgpu::Limits {
             max_storage_buffers_per_shader_stage: Caps::STORAGE_BUFFERS,

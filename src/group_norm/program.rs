@@ -75,7 +75,7 @@ pub fn forward(
     let groups = Over::Groups(config.num_groups);
     let mut planner = planner(caps, problem, config, options.tuning, groups)?;
     passes::set_prenorm(&mut planner, options.prenorm)?;
-    let split = !planner.is_empty() && planner.strategy(1, 0)? == Strategy::Split;
+    let split = !planner.is_empty() && planner.strategy(1, 0, true)? == Strategy::Split;
     let dispatches = if split {
         let mut dispatches = passes::moments(&mut planner, Finalized::Statistics)?;
         // Channels have one weight each, which lanes keep.

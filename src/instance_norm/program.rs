@@ -95,8 +95,9 @@ pub fn backward(
     if grads || coupled || adds {
         planner.reserve_head(planner.partition.statistics(), SUMS_FLOATS);
     }
-    match (dx, planner.strategy(2, 0)?) {
-        (Some(dx), Strategy::Resident) if coupled && !adds && planner.epilogue.masks() => {
+    let can_hold = coupled && !adds && planner.epilogue.masks();
+    match (dx, planner.strategy(2, 0, can_hold)?) {
+        (Some(dx), Strategy::Resident) if can_hold => {
             dispatches.push(backward_resident::dispatch(&planner, dx));
         }
         (Some(dx), Strategy::Resident | Strategy::Reread) if coupled && !adds => {

@@ -30,7 +30,7 @@ const FEW_PLANES: u32 = 8;
 /// Items that a reduction takes at a time, so that a team's items are a multiple of it.
 const UNROLL: u64 = 4;
 
-/// Vectors of a long row.
+/// The fewest vectors of a long row.
 const LONG_ROW: u32 = 1024;
 
 /// The most rounds of one lane in one loop. llvmpipe silently ends every loop of an invocation when their rounds together
@@ -96,6 +96,11 @@ impl Geometry {
     /// Items that a lane visits.
     pub fn items_per_lane(&self) -> u32 {
         self.team_items / self.team_rows
+    }
+
+    /// The vectors that the lanes of a resident kernel hold: enough for their items, in steps, so that kernels are few.
+    pub fn held_vectors(&self) -> u32 {
+        self.items_per_lane().next_power_of_two().max(4)
     }
 
     /// Workgroups that share a unit.
@@ -468,7 +473,7 @@ impl Partition {
         }
     }
 
-    /// Whether rows are samples of many small planes, and so long that strips of a row are apart in memory whatever their width.
+    /// Whether rows are whole samples of small planes, and so long that a lane gains little from more columns.
     pub fn rows_are_long(&self) -> bool {
         self.order == Order::Columns && self.plane > 1 && self.span >= LONG_ROW
     }

@@ -19,7 +19,7 @@ type Dispatches<S> = Vec<Dispatch<Params<S>>>;
 
 /// Statistics of the tensor, and `y` by them. An empty tensor has no statistics, and leaves running ones alone.
 pub fn forward<S: Settings>(planner: &mut Planner<'_, S>) -> Result<Dispatches<S>, PlanError> {
-    Ok(match planner.strategy(1, 0)? {
+    Ok(match planner.strategy(1, 0, true)? {
         _ if planner.is_empty() => Vec::new(),
         Strategy::Resident => vec![forward_resident::dispatch(planner)],
         Strategy::Reread => vec![forward_reread::dispatch(planner)],

@@ -167,7 +167,7 @@ impl<'a, S: Settings> Planner<'a, S> {
     }
 
     /// Gives a constant a value in all dispatches that declare it.
-    pub fn set(&mut self, name: &'static str, value: bool) {
+    pub fn set(&mut self, name: &'static str, value: impl Into<u32>) {
         self.constants.retain(|(other, _)| *other != name);
         self.constants.push((name, value.into()));
     }
@@ -204,9 +204,15 @@ impl<'a, S: Settings> Planner<'a, S> {
         self.partition.elements == 0
     }
 
-    /// The strategy of a pass that reads `tensors` tensors, and keeps `sums` vectors of f32 for each vector of them. If only
-    /// larger workgroups can hold its units in registers, the plan takes those.
-    pub fn strategy(&mut self, tensors: u32, sums: u32) -> Result<Strategy, PlanError> {
+    /// The strategy of a pass that reads `tensors` tensors, and keeps `sums` vectors of f32 for each vector of them. Where a
+    /// kernel of the pass can hold units in registers (`can_hold`), and only larger workgroups have enough of them, the plan
+    /// takes those.
+    pub fn strategy(
+        &mut self,
+        tensors: u32,
+        sums: u32,
+        can_hold: bool,
+    ) -> Result<Strategy, PlanError> {
         let dtype = self.problem.dtype;
         let held = Held {
             registers: tensors * 4 * dtype.bytes() as u32 + sums * 16,
@@ -229,20 +235,16 @@ impl<'a, S: Settings> Planner<'a, S> {
         };
         let strategy = strategy_with(self.tile);
         let resident = Ok(Strategy::Resident);
-        if strategy != resident
+        if can_hold
+            && strategy != resident
             && let Some(wider) = self.tuning.wider(self.caps, self.tile)
             && strategy_with(wider) == resident
         {
-            self.set_tile(wider);
+            self.tile = wider;
+            self.set("WORKGROUP", wider.workgroup);
             return resident;
         }
         strategy
-    }
-
-    fn set_tile(&mut self, tile: Tile) {
-        self.tile = tile;
-        self.constants.retain(|(name, _)| *name != "WORKGROUP");
-        self.constants.push(("WORKGROUP", tile.workgroup));
     }
 
     /// The parameters of a kernel in which one workgroup takes a whole unit.

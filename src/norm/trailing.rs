@@ -176,15 +176,12 @@ impl Trailing {
         let coupled = dx.is_some() && !rows.is_empty();
 
         let mut dispatches = Vec::new();
+        let can_hold = coupled && !adds && self.epilogue.masks();
         // One kernel for all gradients keeps two sums for each vector of a row.
-        let fused = grads
-            && coupled
-            && !adds
-            && self.epilogue.masks()
-            && rows.partition.order == Order::Planes
-            && rows.takes_rows_at_once()
-            && rows.strategy(2, 2) == Ok(Strategy::Resident);
-        let strategy = rows.strategy(2, 0)?;
+        let can_fuse =
+            can_hold && grads && rows.partition.order == Order::Planes && rows.takes_rows_at_once();
+        let fused = can_fuse && rows.strategy(2, 2, true) == Ok(Strategy::Resident);
+        let strategy = rows.strategy(2, 0, can_hold)?;
         // The first kernel writes the gradient of the residual, too.
         if !fused && (grads || (adds && !coupled)) {
             let result = grads.then_some(Finalized::ParameterGradients);
@@ -211,7 +208,7 @@ impl Trailing {
                         columns,
                     ));
                 }
-                Strategy::Resident if !adds && self.epilogue.masks() => {
+                Strategy::Resident if can_hold => {
                     dispatches.push(backward_resident::dispatch(&rows, dx));
                 }
                 Strategy::Resident | Strategy::Reread if !adds => {

@@ -47,7 +47,7 @@ impl Strategy {
             _ if !partition.units_own_their_statistics() => Some(
                 "16-byte vectors have values of two statistics, so no workgroup has one to itself",
             ),
-            Self::Resident if !held.fits(partition.single_columns(tile).items_per_lane()) => {
+            Self::Resident if !held.fits(partition.single_columns(tile).held_vectors()) => {
                 Some("the values of a statistic do not fit the registers of one workgroup")
             }
             Self::Resident | Self::Reread => None,
@@ -74,8 +74,8 @@ impl Strategy {
     }
 }
 
-/// Bytes that a lane may hold in registers: 64 registers, a quarter of what GPUs have for one invocation. That leaves
-/// registers for the rest of the kernel, and room for a second workgroup.
+/// Bytes that a lane may hold in registers: 64 registers. GPUs have 256 for an invocation, and GCN 128 in workgroups of 512
+/// lanes. That leaves registers for the rest of the kernel.
 const HELD_BYTES: u32 = 256;
 
 /// Bytes of machine code that the instruction caches of GPUs hold. The resident kernels have no loops over their vectors.
@@ -96,10 +96,11 @@ pub(crate) fn code_bytes(
         (_, true) if by_integers => [2750, 4600],
         (Dtype::F32, false) => [600, 1000],
         (Dtype::F32, true) => [1300, 2000],
-        (Dtype::F16 | Dtype::Bf16, false) => [800, 1300],
-        // Some families spill registers above 16 vectors, and above 8 of two tensors in f16.
-        (Dtype::F16, true) => [2000, 4000],
-        (Dtype::Bf16, true) => [2000, 2500],
+        // More, so that no family spills registers: RDNA 3 spills 32 vectors of f16, or 16 of two tensors, and GCN 4 those of
+        // rows in bf16.
+        (Dtype::F16, false) => [1100, 2100],
+        (Dtype::Bf16, false) => [800, 1300],
+        (Dtype::F16 | Dtype::Bf16, true) => [1500, 2500],
     };
     if tensors == 1 { one } else { two }
 }
@@ -136,7 +137,7 @@ const LONG_ROW_COLUMNS: u32 = 2;
 pub struct Tuning {
     /// The strategy; `None` to choose by shape and device.
     pub strategy: Option<Strategy>,
-    /// The tile; `None` to choose by device and size.
+    /// The tile; `None` to choose by device, size, layout and strategy.
     pub tile: Option<Tile>,
 }
 
@@ -172,7 +173,7 @@ impl std::str::FromStr for Tuning {
 }
 
 impl Tuning {
-    /// The tile to use on a device for tensors of `bytes` bytes.
+    /// The tile to use on a device for tensors of `bytes` bytes, before the strategy is known.
     pub(crate) fn tile_for(
         self,
         caps: &Caps,

@@ -11,10 +11,10 @@ use crate::word::words;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rounding {
-    /// `y = round(x_hat * weight)`, as in torch's `RMSNorm`.
+    /// `y = round(x_hat * weight + bias)`, as in torch's `RMSNorm`, which has no bias.
     #[default]
     Once,
-    /// `y = round(round(x_hat) * weight)`, as in models after Llama: the normalized value is converted to the storage type
+    /// `y = round(round(x_hat) * weight + bias)`, as in models after Llama: the normalized value is converted to the storage type
     /// before the weight multiplies it. Without a weight, an epilogue has the rounded value.
     ///
     /// Backward is what autograd makes of that: the gradient of the weight is a sum of products with rounded values, and

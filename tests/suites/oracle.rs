@@ -14,7 +14,7 @@ pub fn compute(case: &Case) -> Values {
             let mut values = Values::from([("y", forward.y)]);
             if let Some(dy) = &case.dy {
                 let g = instance_norm::backward(shape, x, dy, case.weight(), case.eps);
-                insert(&mut values, g.dx, g.dweight, Some(g.dbias));
+                insert(&mut values, g.dx, g.dweight, g.dbias);
             }
             values
         }
@@ -24,7 +24,7 @@ pub fn compute(case: &Case) -> Values {
             let mut values = Values::from([("y", forward.y)]);
             if let Some(dy) = &case.dy {
                 let g = group_norm::backward(shape, groups, x, dy, case.weight(), eps);
-                insert(&mut values, g.dx, g.dweight, Some(g.dbias));
+                insert(&mut values, g.dx, g.dweight, g.dbias);
             }
             values
         }
@@ -35,7 +35,7 @@ pub fn compute(case: &Case) -> Values {
             let mut values = Values::from([("y", forward.y), ("mean", mean), ("inv_std", inv_std)]);
             if let Some(dy) = &case.dy {
                 let g = layer_norm::backward(size, x, dy, case.weight(), case.eps);
-                insert(&mut values, g.dx, g.dweight, Some(g.dbias));
+                insert(&mut values, g.dx, g.dweight, g.dbias);
             }
             values
         }
@@ -45,16 +45,15 @@ pub fn compute(case: &Case) -> Values {
             let mut values = Values::from([("y", forward.y)]);
             if let Some(dy) = &case.dy {
                 let g = rms_norm::backward(size, x, dy, case.weight(), case.eps);
-                insert(&mut values, g.dx, g.dweight, None);
+                insert(&mut values, g.dx, g.dweight, g.dbias);
             }
             values
         }
     }
 }
 
-fn insert(values: &mut Values, dx: Vec<f64>, dweight: Vec<f64>, dbias: Option<Vec<f64>>) {
-    values.extend([("dx", dx), ("dweight", dweight)]);
-    values.extend(dbias.map(|dbias| ("dbias", dbias)));
+fn insert(values: &mut Values, dx: Vec<f64>, dweight: Vec<f64>, dbias: Vec<f64>) {
+    values.extend([("dx", dx), ("dweight", dweight), ("dbias", dbias)]);
 }
 
 fn batch(case: &Case, training: bool, momentum: Option<f64>) -> Values {
@@ -80,7 +79,7 @@ fn batch(case: &Case, training: bool, momentum: Option<f64>) -> Values {
         }
     };
     if let Some(g) = gradients {
-        insert(&mut values, g.dx, g.dweight, Some(g.dbias));
+        insert(&mut values, g.dx, g.dweight, g.dbias);
     }
     values
 }

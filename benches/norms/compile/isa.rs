@@ -73,13 +73,20 @@ pub fn main_loop(isa: &str) -> Option<Loop> {
             None => instructions.push(line),
         }
     }
-    let back = instructions.iter().enumerate().filter_map(|(at, line)| {
+    // The last branch back to each loop's first instruction.
+    let mut ends = std::collections::BTreeMap::new();
+    for (at, line) in instructions.iter().enumerate() {
         let mut words = line.split_whitespace();
-        let branch = words.next()?;
-        let target = *blocks.get(words.next()?)?;
-        (branch.contains("branch") && target <= at).then_some((target, at))
-    });
-    let loops = back.map(|(begin, end)| (begin..=end, Loop::of(&instructions[begin..=end])));
+        if let (Some(branch), Some(name)) = (words.next(), words.next())
+            && branch.contains("branch")
+            && let Some(&target) = blocks.get(name).filter(|&&target| target <= at)
+        {
+            ends.insert(target, at);
+        }
+    }
+    let loops = ends
+        .into_iter()
+        .map(|(begin, end)| (begin..=end, Loop::of(&instructions[begin..=end])));
     let loading: Vec<_> = loops.filter(|(_, body)| body.loaded > 0).collect();
     let innermost = loading.iter().filter(|(range, _)| {
         let mut others = loading.iter().filter(|(other, _)| other != range);
@@ -99,6 +106,7 @@ fn the_main_loop_is_the_one_that_loads() {
         BB2:\n\
         \tbuffer_load_dwordx4 v[0:3], v0, s[0:3], 0 offen\n\
         \tglobal_load_b128 v[4:7], v0, s[0:3]\n\
+        \ts_cbranch_scc1 BB2\n\
         \ts_waitcnt lgkmcnt(0)\n\
         \ts_waitcnt vmcnt(1)\n\
         \tbuffer_load_dwordx4 v[0:3], v0, s[0:3], 0 offen\n\
@@ -111,7 +119,7 @@ fn the_main_loop_is_the_one_that_loads() {
         \ts_endpgm\n";
     let found = main_loop(isa).unwrap();
     let expected = Loop {
-        instructions: 8,
+        instructions: 9,
         loaded: 48,
         stored: 8,
         in_flight: 2,

@@ -15,10 +15,17 @@ use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, ensure};
-use wgpu_norm::Launch;
+use wgpu_norm::{Caps, Launch};
 
 pub use row::Row;
 pub use work::Work;
+
+/// A GPU that is not there. It allows what GPUs do beside browsers: larger workgroups.
+pub fn caps() -> Caps {
+    let mut caps = Caps::webgpu();
+    caps.max_workgroup = 512;
+    caps
+}
 
 /// What the lines of rows begin with, from one process to the other.
 const ROW: &str = "compiled ";

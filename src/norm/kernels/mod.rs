@@ -24,8 +24,7 @@ pub const MOMENTS_FLOATS: u64 = 4;
 const SUMS: Choice = ("monoid", "sums");
 pub const SUMS_FLOATS: u64 = 2;
 
-/// How many vectors a lane holds in registers: enough for its items.
+/// How many vectors a lane holds in registers.
 fn register_vectors(geometry: &Geometry) -> (&'static str, u32) {
-    let vectors = geometry.items_per_lane().next_power_of_two().clamp(4, 32);
-    ("REGISTER_VECTORS", vectors)
+    ("REGISTER_VECTORS", geometry.held_vectors())
 }

@@ -123,7 +123,7 @@ pub trait Sealed: Sized {
         self.members().epilogue
     }
 
-    /// The configuration of a problem line that says nothing of it: for the line's shape, with all parameters.
+    /// The configuration of a problem line that says nothing of it: for the line's shape, with the norm's usual parameters.
     fn of_shape(shape: Shape) -> Self;
 
     /// Takes a word of a problem line that is the norm's own; `false` if it has no such word.

@@ -41,7 +41,8 @@ pub enum Pass {
 pub struct Line<C> {
     /// What the lines of all norms have.
     pub common: Common,
-    /// The configuration. A line has all parameters unless it says otherwise.
+    /// The configuration. A line has the norm's usual parameters unless it says `no-weight`, `no-bias` or `bias`: both, and in
+    /// RMSNorm the weight.
     pub config: C,
     /// The pass.
     pub pass: Pass,

@@ -87,7 +87,10 @@ pub fn cases(one_in: u64) -> Vec<SampleCase<RmsNormConfig>> {
         let config = RmsNormConfig::of_shape(shape);
         [
             config,
-            config.unit_offset(true).rounding(Rounding::BeforeWeight),
+            config
+                .unit_offset(true)
+                .bias(true)
+                .rounding(Rounding::BeforeWeight),
             config.weight(false).bias(true).eps(1e-3),
             config.per_sample(true).bias(true),
         ]
