@@ -80,7 +80,7 @@ fn the_largest_workgroups_follow_the_reference() {
     for (shape, resident) in [
         (Shape::nchw(5, 6, 20, 20), true),
         (Shape::ncl(3, 5, 731), false),
-        (Shape::nhwc(3, 9, 9, 40), true),
+        (Shape::nhwc(2, 7, 9, 40), true),
     ] {
         let count = shape.elements().unwrap();
         let (x, dy) = (noise(1, count), noise(2, count));
