@@ -19,7 +19,7 @@ pub struct Options<'a> {
     pub against: Option<&'a Path>,
 }
 
-/// The dispatches of the subjects on it.
+/// The dispatches of the subjects on the GPU of [`caps`].
 pub fn works(subjects: &[Subject]) -> anyhow::Result<Vec<Work>> {
     let works = subjects.iter().map(|subject| {
         Ok(Work {

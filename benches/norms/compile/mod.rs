@@ -20,7 +20,7 @@ use wgpu_norm::{Caps, Launch};
 pub use row::Row;
 pub use work::Work;
 
-/// A GPU that is not there. It allows what GPUs do beside browsers: larger workgroups.
+/// The properties of a GPU that is not there: WebGPU's defaults, and the larger workgroups that native drivers allow.
 pub fn caps() -> Caps {
     let mut caps = Caps::webgpu();
     caps.max_workgroup = 512;

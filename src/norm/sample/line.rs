@@ -41,8 +41,8 @@ pub enum Pass {
 pub struct Line<C> {
     /// What the lines of all norms have.
     pub common: Common,
-    /// The configuration. A line has the norm's usual parameters unless it says `no-weight`, `no-bias` or `bias`: both, and in
-    /// RMSNorm the weight.
+    /// The configuration. It has weight and bias, in RMSNorm the weight alone, unless the line says `no-weight`, `no-bias` or
+    /// `bias`.
     pub config: C,
     /// The pass.
     pub pass: Pass,
