@@ -7,7 +7,7 @@ use crate::batch_norm::{
 use crate::error::{Error, PlanError};
 use crate::gpu::{Gpu, Step, Tensor};
 use crate::instance_norm::InstanceNormConfig;
-use crate::norm::layer::LayerId;
+use crate::norm::layer::{LayerId, like};
 use crate::norm::sample::{LayerTuning, Passes};
 
 /// An InstanceNorm that keeps running statistics, as torch's with `track_running_stats=True`: training normalizes each channel
@@ -43,6 +43,9 @@ use crate::norm::sample::{LayerTuning, Passes};
 /// * [`Momentum::Cumulative`](crate::batch_norm::Momentum::Cumulative) averages all batches. torch's `momentum=None` leaves
 ///   InstanceNorm's running statistics as they were made, 0 and 1.
 /// * An empty batch leaves the running statistics as they are. torch's are NaN from then on.
+///
+/// In a pre-norm block, [`train_added`](Self::train_added) adds the residual in the same pass. Evaluation, which is the BatchNorm's,
+/// has no such call: add the tensors, and call [`eval`](Self::eval).
 ///
 /// An instance whose values are not finite makes the averages of its channel so, for which the BatchNorm has a policy
 /// ([`NonFinite`](crate::batch_norm::NonFinite)).
@@ -120,12 +123,45 @@ impl TrackedInstanceNorm {
             return self.frozen(input);
         }
         input.check(self.gpu(), self.batch_norm.config().epilogue)?;
+        self.forward(input, None)
+    }
+
+    /// As [`train`](Self::train), of a pre-norm block, which adds before it normalizes: of `(&x, &residual)` it makes `(y, added,
+    /// saved)`, with `added = x + residual` as it is stored. The running statistics move by the moments of `added`. One pass over
+    /// memory less than an addition and [`train`](Self::train), with the same bits.
+    ///
+    /// Backward's `dx` is the gradient of both tensors. The block's other way gives a gradient of `added`:
+    /// [`Wanted::dadded`] takes it.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train), and [`PlanError::Unsupported`] with an epilogue that adds, or with statistics
+    /// [frozen](BatchNorm::freeze).
+    pub fn train_added<'a>(
+        &mut self,
+        input: impl Into<Input<'a>>,
+    ) -> Result<(Tensor, Tensor, Saved), Error> {
+        let input = input.into();
+        check(self.batch_norm.config())?;
+        if self.batch_norm.frozen_parts().statistics {
+            return Err(Error::Plan(PlanError::Unsupported {
+                field: "statistics",
+                reason: "are frozen, and the BatchNorm's passes add no residual first; add the tensors, and call train",
+            }));
+        }
+        input.check_tensors(self.gpu(), true)?;
+        let added = like(input.x)?;
+        let (y, saved) = self.forward(input, Some(&added))?;
+        Ok((y, added, saved))
+    }
+
+    /// Normalizes the input, or its sum with the residual, which goes to `added`, and moves the running statistics.
+    fn forward(&self, input: Input<'_>, added: Option<&Tensor>) -> Result<(Tensor, Saved), Error> {
         let shape = input.x.shape();
         let passes = self.passes();
         let rows = passes.config.moment_rows(shape.batch());
         let bytes = rows.map_or(0, |rows| rows.bytes());
         let moments = self.gpu().new_buffer("moments", bytes)?;
-        let (y, saved, normalize) = passes.forward(input, None, Some(&moments))?;
+        let (y, saved, normalize) = passes.forward(input, added, Some(&moments))?;
         let average = match shape.elements() {
             Some(0) => None,
             _ => Some(self.average(shape.batch(), &moments)?),

@@ -264,6 +264,89 @@ fn training_normalizes_as_instance_norm_bit_for_bit() {
 }
 
 #[test]
+fn one_pass_gives_what_an_addition_and_training_give() {
+    let gpu = gpu();
+    let shape = Shape::nhwc(3, 4, 5, 6);
+    for dtype in [Dtype::F32, Dtype::F16] {
+        let tensor = |values: &[f32]| gpu.tensor(Problem::new(shape, dtype), values).unwrap();
+        let [x, residual, dy, dadded] = [1, 2, 3, 4].map(|seed| tensor(&noise(seed, 360)));
+        // As their type stores it.
+        let sum = |a: &Tensor, b: &Tensor| {
+            let (left, right) = (a.read().unwrap(), b.read().unwrap());
+            let sums: Vec<f32> = left.iter().zip(&right).map(|(a, b)| a + b).collect();
+            tensor(&sums)
+        };
+        let config = BatchNormConfig::new(6).epilogue(Epilogue::Relu);
+        let [mut norm, mut other] = [0, 1].map(|_| tracked(&gpu, config));
+        for norm in [&mut norm, &mut other] {
+            norm.batch_norm_mut().set_weight(&noise(5, 6)).unwrap();
+        }
+        let (y, added, saved) = norm.train_added((&x, &residual)).unwrap();
+        let expected = sum(&x, &residual);
+        let (expected_y, expected_saved) = other.train(&expected).unwrap();
+        assert_eq!(added.read().unwrap(), expected.read().unwrap(), "{dtype}");
+        assert_eq!(y.read().unwrap(), expected_y.read().unwrap(), "{dtype}");
+        let moved = norm.batch_norm().state().unwrap();
+        assert_eq!(moved, other.batch_norm().state().unwrap(), "{dtype}");
+        assert_eq!(moved.num_batches_tracked, Some(1));
+
+        let wanted = Wanted::default().dadded(&dadded);
+        let gradients = norm.backward_with(saved, &dy, wanted).unwrap();
+        let alone = other.backward(expected_saved, &dy).unwrap();
+        assert_eq!(gradients.weight().unwrap(), alone.weight().unwrap());
+        assert_eq!(gradients.bias().unwrap(), alone.bias().unwrap());
+        let dx = gradients.dx.expect("it is wanted");
+        // In f16 it is rounded once here, and twice there.
+        if dtype == Dtype::F32 {
+            let expected = sum(&alone.dx, &dadded).read().unwrap();
+            assert_eq!(dx.read().unwrap(), expected);
+        }
+    }
+}
+
+#[test]
+fn an_addition_that_cannot_be_is_refused_and_moves_nothing() {
+    let gpu = gpu();
+    let shape = Shape::ncl(3, 2, 5);
+    let [x, residual] = [1, 2].map(|seed| gpu.tensor(shape, &noise(seed, 30)).unwrap());
+    let mut norm = tracked(&gpu, BatchNormConfig::new(2));
+    let state = norm.batch_norm().state().unwrap();
+    let missing = norm.train_added(&x).unwrap_err();
+    assert!(matches!(
+        missing,
+        Error::Tensor(TensorError::Residual { .. })
+    ));
+    let short = gpu.tensor(Shape::ncl(3, 2, 4), &noise(3, 24)).unwrap();
+    let refused = norm.train_added((&x, &short)).unwrap_err().to_string();
+    assert!(refused.starts_with("residual: "), "{refused}");
+    norm.batch_norm_mut()
+        .freeze(Freeze::default().statistics(true))
+        .unwrap();
+    let refused = norm.train_added((&x, &residual)).unwrap_err().to_string();
+    assert!(refused.starts_with("statistics: are frozen"), "{refused}");
+    norm.batch_norm_mut().freeze(Freeze::default()).unwrap();
+    assert_eq!(norm.batch_norm().state().unwrap(), state);
+
+    let mut adds = tracked(&gpu, BatchNormConfig::new(2).epilogue(Epilogue::AddRelu));
+    let state = adds.batch_norm().state().unwrap();
+    let refused = adds.train_added((&x, &residual)).unwrap_err().to_string();
+    assert!(refused.starts_with("prenorm: "), "{refused}");
+    assert_eq!(adds.batch_norm().state().unwrap(), state);
+
+    // An empty batch has no sum.
+    let empty = gpu.tensor(Shape::ncl(0, 2, 5), &[]).unwrap();
+    let (y, added, saved) = norm.train_added((&empty, &empty)).unwrap();
+    assert!(y.read().unwrap().is_empty() && added.read().unwrap().is_empty());
+    let wanted = Wanted::default().dadded(&empty);
+    let gradients = norm.backward_with(saved, &empty, wanted).unwrap();
+    assert_eq!(gradients.weight().unwrap(), Some(vec![0.0; 2]));
+    assert_eq!(
+        norm.batch_norm().state().unwrap().num_batches_tracked,
+        Some(0)
+    );
+}
+
+#[test]
 fn frozen_parts_stay_as_they_are() {
     let gpu = gpu();
     let shape = Shape::ncl(3, 2, 5);
