@@ -8,7 +8,6 @@ use wgpu_norm::batch_norm::{
     StatsPlan, TrainBuffers, TrainOptions, TrainPlan, Tuner, Tuning,
 };
 use wgpu_norm::reference::batch_norm as reference;
-use wgpu_norm::reference::compare::Bound;
 use wgpu_norm::{Caps, Error, Form, Gpu, Launch, PlanError, Shape};
 
 use crate::norm::{Kind, Norm, Usual, Written, backward_written};
@@ -117,18 +116,8 @@ impl Norm for Line {
                 let (shape, x) = (tensors.verified_shape(), tensors.values("x"));
                 let forward = reference::train(shape, x, None, None, config.eps.into());
                 let count = shape.values_per_channel().unwrap_or(0) as f64;
-                let rows = config.moment_rows();
-                let row = |row, values, bound| Written::Row {
-                    buffer: "moments",
-                    row,
-                    values,
-                    bound,
-                };
                 let m2 = forward.var.iter().map(|var| var * count).collect();
-                vec![
-                    row(rows.mean, forward.mean, Bound::new(2e-6, 2e-5)),
-                    row(rows.m2, m2, Bound::new(1e-5, 0.0)),
-                ]
+                Written::moments(config.moment_rows(), forward.mean, m2)
             }
             pass => bail!("{pass} has no reference here"),
         })
@@ -154,6 +143,7 @@ impl Norm for Line {
         let config = &self.config;
         Small {
             parameters: config.num_features,
+            samples: 1,
             statistics: config.num_features,
             together: 1,
             running: config.initial_running(),

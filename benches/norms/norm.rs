@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use wgpu_norm::batch_norm::{
-    AffineRows, Common, Destination, Epilogue, ParameterGradients, Tuner, Tuning,
+    AffineRows, Common, Destination, Epilogue, MomentRows, ParameterGradients, Tuner, Tuning,
 };
 use wgpu_norm::reference::compare::Bound;
 use wgpu_norm::{Caps, Error, Form, Gpu, Launch, PlanError};
@@ -25,6 +25,11 @@ pub trait Norm: fmt::Display {
 
     /// Whether a residual is added before the norm.
     fn prenorm(&self) -> bool {
+        false
+    }
+
+    /// Whether normalized values are rounded as they are stored before the weight multiplies them.
+    fn rounds_before_weight(&self) -> bool {
         false
     }
 
@@ -58,11 +63,6 @@ pub trait Norm: fmt::Display {
     fn small(&self) -> Small;
 
     fn launches(&self, caps: &Caps, form: Form) -> Result<Vec<Launch>, PlanError>;
-
-    /// What the benchmark's reference does not know, by its word in the line.
-    fn unverified(&self) -> Option<&'static str> {
-        None
-    }
 
     /// The choice of a tuner for the pass.
     fn measured(&self, tuner: &mut Tuner) -> Result<Tuning, Error>;
@@ -106,6 +106,20 @@ pub enum Written {
 }
 
 impl Written {
+    /// Means and sums of squared deviations, in "moments".
+    pub fn moments(rows: MomentRows, mean: Vec<f64>, m2: Vec<f64>) -> Vec<Self> {
+        let row = |row, values, bound| Self::Row {
+            buffer: "moments",
+            row,
+            values,
+            bound,
+        };
+        vec![
+            row(rows.mean, mean, Bound::new(2e-6, 2e-5)),
+            row(rows.m2, m2, Bound::new(1e-5, 0.0)),
+        ]
+    }
+
     /// The buffer that holds it.
     pub fn buffer(&self) -> &'static str {
         match self {

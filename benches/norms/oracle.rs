@@ -7,6 +7,7 @@ pub trait Oracle {
     fn backward(&self, x: &[f64], dy: &[f64]) -> Gradients;
 }
 
+#[derive(Default)]
 pub struct Gradients {
     pub dx: Vec<f64>,
     pub dweight: Vec<f64>,

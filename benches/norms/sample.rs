@@ -1,11 +1,12 @@
 //! Problem lines of the norms whose statistics come from each sample alone.
 
-use wgpu_norm::batch_norm::{AffineRows, Common};
+use wgpu_norm::batch_norm::{AffineRows, Common, MomentRows};
 use wgpu_norm::instance_norm::{
     BackwardBuffers, BackwardOptions, BackwardPlan, Destination, Epilogue, ForwardBuffers,
     ForwardOptions, ForwardPlan, Pass, Tuner, Tuning,
 };
-use wgpu_norm::{Caps, Error, Form, Gpu, Launch, PlanError, SampleLine, SampleNorm, Shape};
+use wgpu_norm::reference::{Moments, instance_norm};
+use wgpu_norm::{Caps, Dtype, Error, Form, Gpu, Launch, PlanError, SampleLine, SampleNorm, Shape};
 
 use crate::norm::{Kind, Norm, Usual, Written, backward_written};
 use crate::oracle::{Gradients, Oracle};
@@ -20,13 +21,18 @@ pub trait Config: SampleNorm {
     /// Sets the epilogue.
     fn fuse(&mut self, epilogue: Epilogue);
 
-    /// What the reference does not know.
-    fn unverified(&self) -> Option<&'static str>;
+    /// Whether each sample has parameters of its own.
+    fn own_parameters(&self) -> bool;
 
     /// Whether 1 is added to the weight.
     fn adds_one(&self) -> bool;
 
-    /// The number of values of weight or bias.
+    /// Whether normalized values are rounded as they are stored before the weight multiplies them.
+    fn rounds_before_weight(&self) -> bool {
+        false
+    }
+
+    /// The number of values of weight or bias that a sample has.
     fn parameters(&self) -> usize;
 
     /// The number of statistics in a tensor of a shape.
@@ -35,6 +41,11 @@ pub trait Config: SampleNorm {
     /// Neighbouring channels that share statistics.
     fn together(&self, shape: Shape) -> usize;
 
+    /// Where the moments of a batch of so many samples lie, if forward leaves them.
+    fn moments(&self, _samples: usize) -> Option<MomentRows> {
+        None
+    }
+
     /// y in f64, without the epilogue, of some channels, for the weight that multiplies.
     fn y(&self, of: &Verified<'_>, x: &[f64]) -> Vec<f64>;
 
@@ -42,10 +53,11 @@ pub trait Config: SampleNorm {
     fn gradients(&self, of: &Verified<'_>, x: &[f64], dy: &[f64]) -> Gradients;
 }
 
-/// The verified channels of a tensor, and their parameters if the norm has them.
+/// The verified channels of a tensor, or of one sample of it, and their parameters if the norm has them.
 #[derive(Clone, Copy)]
 pub struct Verified<'a> {
     pub shape: Shape,
+    pub dtype: Dtype,
     pub weight: Option<&'a [f64]>,
     pub bias: Option<&'a [f64]>,
 }
@@ -53,7 +65,10 @@ pub struct Verified<'a> {
 /// A norm with the channels that are verified.
 struct Reference<'a, C> {
     config: C,
+    /// The shape of one of the parts, and the parameters of all.
     of: Verified<'a>,
+    /// What the reference takes apart: the samples if they have parameters of their own. No sample knows of another.
+    parts: usize,
 }
 
 impl<C: Config> Reference<'_, C> {
@@ -64,25 +79,55 @@ impl<C: Config> Reference<'_, C> {
         Some(weight.map(|weight| weight + offset).collect())
     }
 
-    fn with<'b>(&'b self, weight: Option<&'b [f64]>) -> Verified<'b> {
-        Verified { weight, ..self.of }
+    /// One of the parts, for the weights that multiply in all of them.
+    fn part<'b>(&'b self, index: usize, factors: Option<&'b [f64]>) -> Verified<'b> {
+        let own = |row: &'b [f64]| {
+            let count = row.len() / self.parts;
+            &row[index * count..(index + 1) * count]
+        };
+        Verified {
+            weight: factors.map(own),
+            bias: self.of.bias.map(own),
+            ..self.of
+        }
     }
 }
 
 impl<C: Config> Oracle for Reference<'_, C> {
     fn forward(&self, x: &[f64]) -> Vec<f64> {
         let factors = self.factors();
-        self.config.y(&self.with(factors.as_deref()), x)
+        let parts = x.chunks_exact(x.len() / self.parts).enumerate();
+        parts
+            .flat_map(|(index, x)| self.config.y(&self.part(index, factors.as_deref()), x))
+            .collect()
     }
 
     fn backward(&self, x: &[f64], dy: &[f64]) -> Gradients {
         let factors = self.factors();
-        self.config.gradients(&self.with(factors.as_deref()), x, dy)
+        let size = x.len() / self.parts;
+        let mut all = Gradients::default();
+        for (index, (x, dy)) in x.chunks_exact(size).zip(dy.chunks_exact(size)).enumerate() {
+            let of = self.part(index, factors.as_deref());
+            let Gradients { dx, dweight, dbias } = self.config.gradients(&of, x, dy);
+            all.dx.extend(dx);
+            all.dweight.extend(dweight);
+            all.dbias.extend(dbias);
+        }
+        all
     }
 }
 
-fn rows(config: &impl SampleNorm) -> AffineRows {
-    config.affine_rows()
+fn rows<C: SampleNorm>(line: &SampleLine<C>) -> AffineRows {
+    line.config
+        .affine_rows_of(line.common.problem.shape.batch())
+}
+
+/// Samples that have parameters of their own; 1 if all share them.
+fn samples<C: Config>(line: &SampleLine<C>) -> usize {
+    match line.config.own_parameters() {
+        true => line.common.problem.shape.batch(),
+        false => 1,
+    }
 }
 
 impl<C: Config> Norm for SampleLine<C> {
@@ -109,8 +154,8 @@ impl<C: Config> Norm for SampleLine<C> {
         self.prenorm
     }
 
-    fn unverified(&self) -> Option<&'static str> {
-        self.config.unverified()
+    fn rounds_before_weight(&self) -> bool {
+        self.config.rounds_before_weight()
     }
 
     fn default_pass(&self) -> Option<&'static str> {
@@ -159,23 +204,34 @@ impl<C: Config> Norm for SampleLine<C> {
         }
     }
 
-    fn written(&self, _: &Tensors) -> anyhow::Result<Vec<Written>> {
-        Ok(match self.pass {
-            Pass::Backward { dx, parameters } => {
-                let adds = self.config.fused().adds();
-                backward_written(dx, parameters, rows(&self.config), adds)
-            }
-            _ if self.prenorm => vec![Written::Y, Written::Added],
-            _ => vec![Written::Y],
-        })
+    fn written(&self, tensors: &Tensors) -> anyhow::Result<Vec<Written>> {
+        if let Pass::Backward { dx, parameters } = self.pass {
+            let adds = self.config.fused().adds();
+            return Ok(backward_written(dx, parameters, rows(self), adds));
+        }
+        let mut written = vec![Written::Y];
+        written.extend(self.prenorm.then_some(Written::Added));
+        if let Some(rows) = self.config.moments(self.common.problem.shape.batch()) {
+            let x = tensors.values(if self.prenorm { "added" } else { "x" });
+            // Instances are the only units whose moments forward leaves.
+            let moments = instance_norm::moments(tensors.verified_shape(), x);
+            let row = |value: fn(&Moments) -> f64| moments.iter().map(value).collect();
+            written.extend(Written::moments(rows, row(|m| m.mean), row(|m| m.m2)));
+        }
+        Ok(written)
     }
 
     fn oracle<'a>(&self, tensors: &'a Tensors) -> Box<dyn Oracle + 'a> {
-        let rows = rows(&self.config);
+        let (rows, parts) = (rows(self), samples(self));
+        let shape = tensors.verified_shape();
+        let mut dims = shape.dims();
+        dims[0] /= parts;
         Box::new(Reference {
             config: self.config,
+            parts,
             of: Verified {
-                shape: tensors.verified_shape(),
+                shape: Shape::from_dims(&dims, shape.layout()).expect("a shape as large at most"),
+                dtype: self.common.problem.dtype,
                 weight: rows.weight.is_some().then_some(&tensors.weight),
                 bias: rows.bias.is_some().then_some(&tensors.bias),
             },
@@ -186,10 +242,14 @@ impl<C: Config> Norm for SampleLine<C> {
         let shape = self.common.problem.shape;
         Small {
             parameters: self.config.parameters(),
+            samples: samples(self),
             statistics: self.config.statistics(shape),
             together: self.config.together(shape),
             running: Vec::new(),
-            moments: 0,
+            moments: self
+                .config
+                .moments(shape.batch())
+                .map_or(0, |rows| rows.bytes()),
             sums: 0,
         }
     }
@@ -225,7 +285,7 @@ impl<C: Config> Norm for SampleLine<C> {
                             memory.slice("saved"),
                         )
                         .dx(memory.slice_if(apart, "out"))
-                        .affine(memory.affine(rows(config)))
+                        .affine(memory.affine(rows(self)))
                         .grads(memory.slice_if(plan.grads_bytes() > 0, "grads"))
                         .dadded(memory.slice_if(prenorm, "dadded"))
                         .output(memory.slice_if(adds, "output"))
@@ -244,7 +304,8 @@ impl<C: Config> Norm for SampleLine<C> {
                             memory.slice("out"),
                             memory.slice("saved"),
                         )
-                        .affine(memory.affine(rows(config)))
+                        .affine(memory.affine(rows(self)))
+                        .moments(memory.slice_if(plan.moments_bytes() > 0, "moments"))
                         .residual(memory.slice_if(adds || prenorm, "residual"))
                         .added(memory.slice_if(prenorm, "added"))
                         .scratch(memory.scratch()),

@@ -1,21 +1,21 @@
 //! InstanceNorm, GroupNorm, LayerNorm and RMSNorm: how their statistics lie, and their references.
 
+use wgpu_norm::batch_norm::MomentRows;
 use wgpu_norm::instance_norm::Epilogue;
 use wgpu_norm::reference::{group_norm, instance_norm, layer_norm, rms_norm};
 use wgpu_norm::rms_norm::Rounding;
-use wgpu_norm::{GroupNormConfig, InstanceNormConfig, LayerNormConfig, RmsNormConfig, Shape};
+use wgpu_norm::{
+    Dtype, GroupNormConfig, InstanceNormConfig, LayerNormConfig, RmsNormConfig, Shape, half,
+};
 
 use crate::oracle::Gradients;
 use crate::sample::{Config, Verified};
 
-/// What all configurations answer alike, and what the reference does not know of one besides.
+/// What all configurations answer alike.
 macro_rules! members {
-    ($config:ident: $($unknown:expr => $word:literal)?) => {
-        fn unverified(&self) -> Option<&'static str> {
-            let $config = self;
-            let unknown = [($config.per_sample, "per-sample"), $(($unknown, $word))?];
-            let mut unknown = unknown.into_iter().filter(|(unknown, _)| *unknown);
-            unknown.next().map(|(_, word)| word)
+    () => {
+        fn own_parameters(&self) -> bool {
+            self.per_sample
         }
 
         fn adds_one(&self) -> bool {
@@ -45,7 +45,11 @@ macro_rules! gradients {
 }
 
 impl Config for InstanceNormConfig {
-    members!(config: config.track_running_stats => "tracked");
+    members!();
+
+    fn moments(&self, samples: usize) -> Option<MomentRows> {
+        self.moment_rows(samples)
+    }
 
     fn parameters(&self) -> usize {
         self.num_features
@@ -75,7 +79,7 @@ impl Config for InstanceNormConfig {
 }
 
 impl Config for GroupNormConfig {
-    members!(config:);
+    members!();
 
     fn parameters(&self) -> usize {
         self.num_channels
@@ -113,7 +117,7 @@ fn rows(size: usize, shape: Shape) -> usize {
 }
 
 impl Config for LayerNormConfig {
-    members!(config:);
+    members!();
 
     fn parameters(&self) -> usize {
         self.normalized_size
@@ -143,8 +147,21 @@ impl Config for LayerNormConfig {
     }
 }
 
+/// A normalized value as the weight multiplies it.
+fn before_weight(config: &RmsNormConfig, dtype: Dtype, x_hat: f64) -> f64 {
+    match dtype {
+        Dtype::F16 if config.rounds_before_weight() => half::f16::from_f64(x_hat).into(),
+        Dtype::Bf16 if config.rounds_before_weight() => half::bf16::from_f64(x_hat).into(),
+        _ => x_hat,
+    }
+}
+
 impl Config for RmsNormConfig {
-    members!(config: config.rounding != Rounding::Once => "rounding=before-weight");
+    members!();
+
+    fn rounds_before_weight(&self) -> bool {
+        self.rounding == Rounding::BeforeWeight
+    }
 
     fn parameters(&self) -> usize {
         self.normalized_size
@@ -159,11 +176,15 @@ impl Config for RmsNormConfig {
     }
 
     fn y(&self, of: &Verified<'_>, x: &[f64]) -> Vec<f64> {
-        rms_norm::forward(self.normalized_size, x, of.weight, of.bias, self.eps.into()).y
+        let (size, eps) = (self.normalized_size, self.eps.into());
+        let rounded = |x_hat| before_weight(self, of.dtype, x_hat);
+        rms_norm::forward_rounded(size, x, of.weight, of.bias, eps, rounded).y
     }
 
     fn gradients(&self, of: &Verified<'_>, x: &[f64], dy: &[f64]) -> Gradients {
-        let made = rms_norm::backward(self.normalized_size, x, dy, of.weight, self.eps.into());
+        let (size, eps) = (self.normalized_size, self.eps.into());
+        let rounded = |x_hat| before_weight(self, of.dtype, x_hat);
+        let made = rms_norm::backward_rounded(size, x, dy, of.weight, eps, rounded);
         Gradients {
             dx: made.dx,
             dweight: made.dweight,

@@ -36,8 +36,10 @@ impl Further {
 
 /// The sizes of what is no activation, and what of the activations goes together.
 pub struct Small {
-    /// Values of weight or bias.
+    /// Values of weight or bias: of one sample, if samples have their own.
     pub parameters: usize,
+    /// Samples that have parameters of their own; 1 if all share them.
+    pub samples: usize,
     /// Means and variances.
     pub statistics: usize,
     /// Neighbouring channels that share statistics: only together can they be verified.
@@ -59,8 +61,9 @@ pub struct Tensors {
     small: HashMap<&'static str, Buffer>,
     /// The channels that are verified.
     pub channels: Vec<usize>,
-    /// The parameters that are verified.
-    pub parameters: Vec<usize>,
+    /// The parameters that are verified, of all that a sample has.
+    parameters: Vec<usize>,
+    all_parameters: usize,
     /// Values that share statistics.
     pub per_statistic: f64,
     values: HashMap<&'static str, Vec<f64>>,
@@ -143,8 +146,9 @@ impl Tensors {
         }
         gpu.queue().submit([encoder.finish()]);
 
-        let affine = noise(3, 2 * small.parameters);
-        let (weight, bias) = affine.split_at(small.parameters);
+        let count = small.samples * small.parameters;
+        let affine = noise(3, 2 * count);
+        let (weight, bias) = affine.split_at(count);
         let running = bytemuck::cast_slice(&small.running);
         let saved = SavedRows::new(small.statistics).bytes();
         let buffers = HashMap::from([
@@ -159,7 +163,10 @@ impl Tensors {
             ("moments", buffer(gpu, small.moments)),
             ("sums", buffer(gpu, small.sums)),
         ]);
-        let verified = |row: &[f32]| parameters.iter().map(|&p| row[p].into()).collect();
+        let verified = |row: &[f32]| -> Vec<f64> {
+            let row = of_each_sample(row, small.parameters, &parameters).into_iter();
+            row.map(f64::from).collect()
+        };
         Ok(Self {
             gpu: gpu.clone(),
             problem,
@@ -171,6 +178,7 @@ impl Tensors {
             per_statistic: elements as f64 / small.statistics.max(1) as f64,
             channels,
             parameters,
+            all_parameters: small.parameters,
         })
     }
 
@@ -208,10 +216,11 @@ impl Tensors {
         Ok(pick(self.problem.shape, &self.channels, &values))
     }
 
-    /// A row of a packed buffer: the values of the verified parameters.
+    /// A row of a packed buffer, of the whole batch or of one sample after the other: the values of the verified parameters.
     pub fn read_row(&self, name: &str, row: Range<u64>) -> anyhow::Result<Vec<f32>> {
         let values = self.gpu.read_f32(self.buffer(0, name).slice(row))?;
-        Ok(self.parameters.iter().map(|&p| values[p]).collect())
+        let (all, picked) = (self.all_parameters, &self.parameters);
+        Ok(of_each_sample(&values, all, picked))
     }
 }
 
@@ -222,6 +231,14 @@ fn buffer(gpu: &Gpu, bytes: u64) -> Buffer {
         usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST,
         mapped_at_creation: false,
     })
+}
+
+/// Those that are picked of `all` values that each sample has in a row.
+fn of_each_sample(row: &[f32], all: usize, picked: &[usize]) -> Vec<f32> {
+    let samples = row.chunks_exact(all);
+    samples
+        .flat_map(|sample| picked.iter().map(|&index| sample[index]))
+        .collect()
 }
 
 /// The values of some channels, in the tensor's order.
