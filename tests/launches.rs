@@ -11,7 +11,8 @@ use wgpu_norm::batch_norm::{
 use wgpu_norm::reference::batch_norm as oracle;
 use wgpu_norm::reference::compare::{Bound, within};
 use wgpu_norm::{
-    Access, BatchNormConfig, Caps, Dtype, Form, Gpu, Launch, Problem, Shape, instance_norm,
+    Access, BatchNormConfig, Caps, Dtype, Form, Gpu, Launch, Problem, Shape, group_norm,
+    instance_norm,
 };
 
 /// An engine's form: slices of one buffer, and no pipeline constants.
@@ -412,4 +413,57 @@ fn a_plan_that_cannot_be_is_not_described() {
     let eval = EvalPlan::describe(&Caps::webgpu(), shape, &config, options, form);
     let plan = EvalPlan::with_options(gpu.kernels(), shape, &config, options).map(drop);
     assert_eq!(eval.map(drop), plan);
+}
+
+/// The entry points that a line's plan dispatches.
+fn kernels(launches: Vec<Launch>) -> Vec<&'static str> {
+    launches.iter().map(|launch| launch.entry_point).collect()
+}
+
+/// Only where samples share parameters, a dispatch more adds the gradients of all samples.
+#[test]
+fn gradients_of_each_samples_parameters_need_no_dispatch_of_their_own() {
+    let caps = Caps::webgpu();
+    let instance = |line: &str| {
+        let line: instance_norm::Line = line.parse().unwrap();
+        kernels(line.launches(&caps, Form::default()).unwrap())
+    };
+    let group = |line: &str| {
+        let line: group_norm::Line = line.parse().unwrap();
+        kernels(line.launches(&caps, Form::default()).unwrap())
+    };
+    for strategy in ["resident", "reread"] {
+        let kernel = format!("backward_{strategy}");
+        for layout in ["nchw", "nhwc"] {
+            let of = |samples: u32, word: &str| {
+                instance(&format!(
+                    "instance n{samples}c16h8w8 {layout} f32 backward {word} {strategy}"
+                ))
+            };
+            assert_eq!(of(3, ""), [kernel.as_str(), "finalize"]);
+            assert_eq!(of(3, "per-sample"), [kernel.as_str()]);
+            assert_eq!(of(1, ""), [kernel.as_str()], "one sample shares with none");
+            assert_eq!(of(3, "skip"), [kernel.as_str()], "none are wanted");
+        }
+    }
+    let split = [
+        "backward_stats",
+        "finalize",
+        "backward_normalize",
+        "finalize",
+    ];
+    assert_eq!(
+        instance("instance n3c16h8w8 nchw f32 backward split"),
+        split
+    );
+    let split = instance("instance n3c16h8w8 nchw f32 backward per-sample split");
+    assert_eq!(split, ["backward_stats", "finalize", "backward_normalize"]);
+    let shared = group("group n3c16h8w8 nchw f32 backward groups=4");
+    let own = group("group n3c16h8w8 nchw f32 backward per-sample groups=4");
+    let groups = ["finalize", "backward_normalize"];
+    assert_eq!(
+        shared,
+        [&["backward_stats", "finalize", "finalize"], &groups[..]].concat()
+    );
+    assert_eq!(own, [&["backward_stats", "finalize"], &groups[..]].concat());
 }

@@ -118,7 +118,7 @@ pub fn backward(
     let mut dispatches = Vec::new();
     if grads || coupled || adds {
         planner.reserve_head(channels + groups, SUMS_FLOATS);
-        let result = (grads || coupled).then_some(Finalized::UnitSums);
+        let result = (grads || coupled).then(|| passes::unit_sums(&planner));
         dispatches.extend(passes::sums(
             &mut planner,
             backward_stats::dispatch,
@@ -126,7 +126,7 @@ pub fn backward(
         )?);
     }
     if grads {
-        dispatches.push(passes::add_units(&planner)?);
+        dispatches.extend(passes::add_units(&planner)?);
     }
     if let Some(dx) = dx.filter(|_| coupled) {
         let params = planner.combination(in_group.into(), groups)?;

@@ -8,7 +8,6 @@ use crate::gpu::compose::{Source, sources};
 use crate::gpu::program::Program;
 use crate::norm::field::{MOMENT_ROWS, MOMENTS, SAVED};
 use crate::norm::kernels::backward_normalize::Means;
-use crate::norm::kernels::finalize::Finalized;
 use crate::norm::kernels::{SUMS_FLOATS, backward_reread, backward_resident, backward_stats};
 use crate::norm::partition::Over;
 use crate::norm::planner::{Decisions, Norm, Planner};
@@ -48,8 +47,12 @@ fn planner<'a>(
     let mut planner = Planner::new(&NORM, caps, problem, decisions)?;
     planner.choose(("running", "running_none"));
     planner.choose(("stored_statistics", "stored_saved"));
-    // The samples share the parameters of a channel, or there is one sample's sum to add.
-    planner.choose(("unit_gradients", "unit_gradients_to_scratch"));
+    // Unless a channel has parameters of its own in each sample, or there is one sample, the samples' sums are to be added.
+    let unit_gradients = match planner.partition.same_index() {
+        true => "unit_gradients_final",
+        false => "unit_gradients_to_scratch",
+    };
+    planner.choose(("unit_gradients", unit_gradients));
     Ok(planner)
 }
 
@@ -92,20 +95,23 @@ pub fn backward(
     let grads = passes::set_parameter_gradients(&mut planner, parameters);
     let coupled = dx.is_some() && !planner.is_empty();
     let mut dispatches = Vec::new();
-    if grads || coupled || adds {
+    let can_hold = coupled && !adds && planner.epilogue.masks();
+    let strategy = planner.strategy(2, 0, can_hold)?;
+    let whole_units = coupled && !adds && strategy != Strategy::Split;
+    // Sums wait there for dx, or for those of the other samples.
+    if (grads || coupled || adds) && !(whole_units && planner.partition.same_index()) {
         planner.reserve_head(planner.partition.statistics(), SUMS_FLOATS);
     }
-    let can_hold = coupled && !adds && planner.epilogue.masks();
-    match (dx, planner.strategy(2, 0, can_hold)?) {
+    match (dx, strategy) {
         (Some(dx), Strategy::Resident) if can_hold => {
             dispatches.push(backward_resident::dispatch(&planner, dx));
         }
-        (Some(dx), Strategy::Resident | Strategy::Reread) if coupled && !adds => {
+        (Some(dx), _) if whole_units => {
             dispatches.push(backward_reread::dispatch(&planner, dx));
         }
         _ => {
             if grads || coupled || adds {
-                let result = (grads || coupled).then_some(Finalized::UnitSums);
+                let result = (grads || coupled).then(|| passes::unit_sums(&planner));
                 let sums = passes::sums(&mut planner, backward_stats::dispatch, result)?;
                 dispatches.extend(sums);
             }
@@ -115,7 +121,7 @@ pub fn backward(
         }
     }
     if grads {
-        dispatches.push(passes::add_units(&planner)?);
+        dispatches.extend(passes::add_units(&planner)?);
     }
     let saved = planner.saved(SAVED);
     let needs = passes::backward_needs(&planner, saved, dx, grads, adds);

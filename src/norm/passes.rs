@@ -74,18 +74,32 @@ pub fn elementwise_backward<S: Settings>(
         .collect()
 }
 
-/// The gradients of parameters that several units share, whose sums wait at the head of scratch memory.
-pub fn add_units<S: Settings>(planner: &Planner<'_, S>) -> Result<Dispatch<Params<S>>, PlanError> {
+/// What the sums of units make: gradients, where each unit has parameters of its own, and else what [`add_units`] adds.
+pub fn unit_sums<S: Settings>(planner: &Planner<'_, S>) -> Finalized {
+    match planner.partition.same_index() {
+        true => Finalized::Gradients,
+        false => Finalized::UnitSums,
+    }
+}
+
+/// The gradients of parameters that several units share, whose sums wait at the head of scratch memory. `None` where the sums
+/// of each unit are the gradients.
+pub fn add_units<S: Settings>(
+    planner: &Planner<'_, S>,
+) -> Result<Option<Dispatch<Params<S>>>, PlanError> {
+    if planner.partition.same_index() {
+        return Ok(None);
+    }
     let parameters = planner.partition.parameters;
     let units = planner.partition.statistics() / parameters;
     let params = planner.combination(units.into(), parameters)?;
     let gradients = Finalized::ParameterGradients;
-    Ok(finalize::dispatch(
+    Ok(Some(finalize::dispatch(
         planner,
         Combine::Units,
         gradients,
         params,
-    ))
+    )))
 }
 
 /// Lets a forward pass add a residual to the input first.
