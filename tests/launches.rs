@@ -12,7 +12,7 @@ use wgpu_norm::reference::batch_norm as oracle;
 use wgpu_norm::reference::compare::{Bound, within};
 use wgpu_norm::{
     Access, BatchNormConfig, Caps, Dtype, Form, Gpu, Launch, Problem, Shape, group_norm,
-    instance_norm,
+    instance_norm, layer_norm,
 };
 
 /// An engine's form: slices of one buffer, and no pipeline constants.
@@ -466,4 +466,25 @@ fn gradients_of_each_samples_parameters_need_no_dispatch_of_their_own() {
         [&["backward_stats", "finalize", "finalize"], &groups[..]].concat()
     );
     assert_eq!(own, [&["backward_stats", "finalize"], &groups[..]].concat());
+}
+
+/// Where samples have parameters of their own, the rows of a sample need not be a multiple of what a workgroup takes.
+#[test]
+fn one_kernel_takes_rows_of_any_number_in_backward() {
+    let caps = Caps::webgpu();
+    let layer = |line: String| {
+        let line: layer_norm::Line = line.parse().unwrap();
+        kernels(line.launches(&caps, Form::default()).unwrap())
+    };
+    for words in ["", "per-sample"] {
+        for rows in [13, 196, 197, 1031] {
+            let found = layer(format!(
+                "layer n4c768l{rows} nlc f32 backward {words} resident"
+            ));
+            assert_eq!(found, ["backward_rows", "finalize"], "{rows} {words}");
+        }
+    }
+    // A row of each sample would leave as much as it reads.
+    let found = layer("layer n64c768l1 nlc f32 backward per-sample resident".to_owned());
+    assert!(!found.contains(&"backward_rows"), "{found:?}");
 }

@@ -1,6 +1,7 @@
 // Backward of rows in one pass over memory: dx, and the sums that the gradients of the parameters are made of. A workgroup
-// takes several units, one after the other, and a unit is WIDTH rows side by side. A lane holds its vectors of x and dy in
-// registers from the sums of the row to dx. It keeps its columns in all rows, and adds up their gradients.
+// takes several units of one outer group, one after the other, and a unit is WIDTH rows side by side. A lane holds its
+// vectors of x and dy in registers from the sums of the row to dx. It keeps its columns in all rows, and adds up their
+// gradients.
 
 #import layout
 #import x
@@ -22,9 +23,11 @@ fn backward_rows(
     @builtin(local_invocation_index) invocation: u32,
 ) {
     let work = linear_group(group, groups);
-    let units = params.geometry.units;
-    let first_unit = work * params.geometry.share;
-    if first_unit >= units {
+    let units = params.geometry.outer_units;
+    let shares = (units + params.geometry.share - 1u) / params.geometry.share;
+    let outer = work / shares;
+    let first_unit = outer * units + work % shares * params.geometry.share;
+    if first_unit >= params.geometry.units {
         return;
     }
     let lane = lane_of(invocation);
@@ -33,7 +36,8 @@ fn backward_rows(
     for (var i = 0u; i < REGISTER_VECTORS; i++) {
         gradients[i] = identity();
     }
-    let end_unit = min(first_unit + params.geometry.share, units);
+    // The last workgroup of a group may have fewer.
+    let end_unit = min(first_unit + params.geometry.share, (outer + 1u) * units);
     for (var unit = first_unit; unit < end_unit; unit++) {
         let range = lane_range(unit, lane);
         let mine = items(range);

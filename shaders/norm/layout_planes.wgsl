@@ -40,8 +40,9 @@ fn first_parameter(plane: u32) -> u32 {
 fn lane_range(work: u32, lane: u32) -> LaneRange {
     var range = unclipped_range(work, lane);
     range.unit = range.unit * COLUMNS * WIDTH + range.column;
-    range.parameter = first_parameter(range.unit);
-    range.next_parameter = first_parameter(range.unit + 1u);
+    let plane_of_all = range.outer * params.geometry.channels + range.unit;
+    range.parameter = first_parameter(plane_of_all);
+    range.next_parameter = first_parameter(plane_of_all + 1u);
     if !has_values(range, 0u) {
         range.end = 0u;
     }

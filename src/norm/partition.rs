@@ -103,6 +103,11 @@ impl Geometry {
         self.items_per_lane().next_power_of_two().max(4)
     }
 
+    /// Workgroups of one outer group, if each takes `share` units.
+    pub fn outer_shares(&self) -> u32 {
+        self.outer_units.div_ceil(self.share)
+    }
+
     /// Workgroups that share a unit.
     pub fn chunks(&self) -> u32 {
         (self.item_end - self.item_begin).div_ceil(self.chunk)
@@ -351,6 +356,20 @@ impl Partition {
         })
     }
 
+    /// The same statistics and parameters, where units keep to the planes of one sample if each sample has parameters of its
+    /// own: its last unit may have fewer. Each statistic must have one plane.
+    pub fn with_units_of_samples(self) -> Self {
+        if !self.parameters_per_sample() {
+            return self;
+        }
+        Self {
+            channels: self.sample_planes(),
+            outer: self.elements / self.sample_values,
+            outer_values: self.sample_values,
+            ..self
+        }
+    }
+
     /// Whether each sample has parameters of its own.
     pub fn parameters_per_sample(&self) -> bool {
         self.parameters != self.sample_parameters
@@ -532,8 +551,7 @@ impl Partition {
 
     /// Whether each statistic has one plane.
     fn planes_are_units(&self) -> bool {
-        self.outer == 1
-            && u64::from(self.channels) * u64::from(self.plane) == u64::from(self.elements)
+        u64::from(self.channels) * u64::from(self.plane) == u64::from(self.outer_values)
     }
 
     /// Whether one workgroup can walk a whole unit.

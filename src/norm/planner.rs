@@ -260,14 +260,12 @@ impl<'a, S: Settings> Planner<'a, S> {
     /// The parameters of a kernel in which a workgroup takes several units, one after the other, and leaves an entry of
     /// `floats` floats for each value of WIDTH rows; and those of the kernel that combines them by parameter.
     pub fn rows_at_once(&mut self, floats: u64) -> Result<(Params<S>, Params<S>), PlanError> {
-        let mut rows = self.resident();
-        let Geometry { units, width, .. } = rows.geometry;
+        let mut rows = self.rows_of_samples();
         debug_assert!(self.takes_rows_at_once());
-        let share = self.units_to_share(&rows.geometry).unwrap_or(1);
+        rows.geometry.share = self.units_to_share(&rows.geometry);
         let parameters = self.partition.parameters;
         let own = self.partition.sample_parameters;
-        rows.geometry.share = share;
-        let chunks = units.div_ceil(share) * width;
+        let chunks = self.chunks_of_rows(&rows.geometry);
         // A chunk has an entry for each parameter of its sample, and follows the others of it.
         rows.reduction.chunk_stride = own;
         let entries = u64::from(chunks) * u64::from(own);
@@ -285,27 +283,32 @@ impl<'a, S: Settings> Planner<'a, S> {
         Ok((rows, columns))
     }
 
-    /// The units that a workgroup takes one after the other. `None` if they cannot have the parameters of one sample, or if what
-    /// few of them leave would outweigh what they read.
-    fn units_to_share(&self, rows: &Geometry) -> Option<u32> {
+    /// The parameters of [`resident`](Self::resident), with units of one sample's rows if each sample has parameters of its own.
+    fn rows_of_samples(&self) -> Params<S> {
+        let partition = self.partition.with_units_of_samples();
+        self.over(partition.single_columns(self.tile))
+    }
+
+    /// The entries that workgroups leave for the parameters of one column, of all samples: one for each of WIDTH rows side by side.
+    fn chunks_of_rows(&self, rows: &Geometry) -> u32 {
+        rows.units / rows.outer_units * rows.outer_shares() * rows.width
+    }
+
+    /// The units that a workgroup takes one after the other.
+    fn units_to_share(&self, rows: &Geometry) -> u32 {
         // Few workgroups leave little to combine, and many keep the device busy.
         let few = (rows.units / FEW_GROUPS).min(ROWS_TO_SHARE);
         let share = few.max(rows.units.div_ceil(wanted_groups(self.caps)));
-        let share = share.clamp(1, MOST_ROWS_TO_SHARE);
-        if !self.partition.parameters_per_sample() {
-            return Some(share);
-        }
-        let planes = self.partition.sample_planes();
-        let units = planes
-            .is_multiple_of(rows.width)
-            .then(|| planes / rows.width)?;
-        let mut shares = (share.div_ceil(2)..=share).rev();
-        shares.find(|&share| units.is_multiple_of(share))
+        share.clamp(1, MOST_ROWS_TO_SHARE)
     }
 
-    /// Whether [`rows_at_once`](Self::rows_at_once) serves the tensor.
+    /// Whether [`rows_at_once`](Self::rows_at_once) serves the tensor: not if samples have so few rows that what workgroups leave
+    /// would outweigh what they read.
     pub fn takes_rows_at_once(&self) -> bool {
-        self.units_to_share(&self.resident().geometry).is_some()
+        let mut rows = self.rows_of_samples().geometry;
+        rows.share = self.units_to_share(&rows);
+        let left = u64::from(self.chunks_of_rows(&rows)) * u64::from(rows.share);
+        !self.partition.parameters_per_sample() || left <= 2 * u64::from(rows.statistics)
     }
 
     /// The parameters of a kernel that takes the tensor window by window, on as many workgroups as pay.

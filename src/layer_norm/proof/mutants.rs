@@ -6,7 +6,7 @@ use crate::norm::proof::mutants::{Mutant, every_mutant_is_caught, mutants};
 
 const MUTANTS: &[Mutant] = mutants! {
     "backward_rows": "unit < end_unit; unit++" => "unit < end_unit; unit += 2u", "every second row is left out", "layer n1040c68 nc f32 backward resident 16x8 gpu";
-    "backward_rows": "first_unit + params.geometry.share, units" => "first_unit + 1u, units", "a workgroup takes one row", "layer n1040c68 nc f32 backward resident 16x8 gpu";
+    "backward_rows": "min(first_unit + params.geometry.share, " => "min(first_unit + 1u, ", "a workgroup takes one row", "layer n1040c68 nc f32 backward resident 16x8 gpu";
     "backward_rows": "gradients[i] = combine(gradients[i], Partial(gradient, before_weight(x_hat) * gradient));" => "gradients[i] = Partial(gradient, before_weight(x_hat) * gradient);", "the last row's gradients for all", "layer n1040c68 nc f32 backward resident 16x8 gpu";
     "backward_rows": "Partial(gradient, before_weight(x_hat) * gradient)" => "Partial(weighted(gradient, c), before_weight(x_hat) * gradient)", "dbias with the weight", "layer n3c768 nc f32 backward resident 256x4 gpu";
     "backward_rows": "let g = weighted(gradient, c);" => "let g = gradient;", "means without the weight", "layer n3c768 nc f32 backward resident 256x4 gpu";
@@ -15,6 +15,9 @@ const MUTANTS: &[Mutant] = mutants! {
     "backward_rows": "Means(total.g * share, total.x_hat_g * share)" => "Means(total.x_hat_g * share, total.g * share)", "means exchanged", "layer n3c768 nc f32 backward resident 256x4 gpu";
     "backward_rows": "scratch[at + 3u] = entries[3];" => "", "a column in four is not written", "layer n3c768 nc f32 backward resident 256x4 gpu";
     "backward_rows": "held_g[i] = encode(gradient);" => "held_g[i] = held_x[i];", "x for the gradient", "layer n3c768 nc f32 backward resident 256x4 gpu";
+    "backward_rows": "outer * units + work % shares * params.geometry.share" => "work * params.geometry.share", "workgroups are counted through all samples", "layer n8c68l129 nlc f32 backward per-sample resident 16x8 gpu";
+    "backward_rows": "(outer + 1u) * units" => "params.geometry.units", "a sample's last workgroup takes rows of the next", "layer n8c68l129 nlc f32 backward per-sample resident 16x8 gpu";
+    "layout_planes": "range.outer * params.geometry.channels + range.unit;" => "range.unit;", "the first sample's weights for the rows of all", "layer n8c68l129 nlc f32 backward per-sample resident 16x8 gpu";
     "layout_columns": "cursor.item * rows + before" => "cursor.item * rows", "the first row's statistics for all of an item", "layer n9c31 nc f32 backward split gpu";
     "layout_columns": "cursor.item * rows + before" => "cursor.item + before", "items of one row", "layer n9c31 nc f32 backward split gpu";
     "layout_columns": "cursor.item + team_rows" => "cursor.item + 1u", "rows of other lanes", "layer n300c8 nc f32 backward reread 8x8";
@@ -29,7 +32,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "dadded_added": "values + decode(dadded[vector])" => "values", "the other gradient is not added", "layer n3c768 nc f32 backward prenorm split gpu";
     "dx_in_place": "encode(with_dadded(vector, values))" => "encode(values)", "nor is it in place", "layer n3c768 nc f32 backward in-place prenorm split gpu";
     "layout_planes": "before >= vec4(own)" => "before > vec4(own)", "a weight beyond the last", "layer n9c31 nc f32 forward split gpu";
-    "layout_planes": "first_parameter(range.unit + 1u)" => "first_parameter(range.unit)", "the sample's weights for the first values of the next", "layer n3c31l3 nlc f32 forward per-sample split gpu";
+    "layout_planes": "first_parameter(plane_of_all + 1u)" => "first_parameter(plane_of_all)", "the sample's weights for the first values of the next", "layer n3c31l3 nlc f32 forward per-sample split gpu";
     "layout_planes": "plane / sample_planes * own + in_sample" => "plane * own + in_sample", "parameters for each row", "layer n3c64l40 nlc f32 backward per-sample resident 64x32 gpu";
     "layout_columns": "index_in_row(range, j, params.geometry.sample_values, samples) * own + index" => "index", "the first sample's parameters for all", "layer n7c3l2 nlc f32 forward per-sample split gpu";
     "combine_chunks": "first += index / params.geometry.channels * params.reduction.outer_stride;" => "", "the first sample's gradients for all", "layer n3c64l40 nlc f32 backward per-sample resident 64x32 gpu";
@@ -40,5 +43,5 @@ const MUTANTS: &[Mutant] = mutants! {
 #[test]
 fn every_mutant_is_caught_by_a_case() {
     every_mutant_is_caught(MUTANTS, &cases(24));
-    assert!(MUTANTS.len() >= 30, "{} mutants", MUTANTS.len());
+    assert!(MUTANTS.len() >= 33, "{} mutants", MUTANTS.len());
 }

@@ -19,10 +19,15 @@ pub fn dispatch<S: Settings>(
         incoming,
         epilogue,
     ];
-    let constants = [super::register_vectors(&params.geometry)];
-    let groups = params.geometry.units.div_ceil(params.geometry.share);
+    let constants = [
+        super::register_vectors(&params.geometry),
+        // Samples with parameters of their own are outer groups.
+        ("OUTER", planner.partition.parameters_per_sample().into()),
+    ];
+    let geometry = params.geometry;
+    let samples = geometry.units / geometry.outer_units;
     Dispatch {
-        groups,
+        groups: samples * geometry.outer_shares(),
         ..planner.dispatch("backward_rows", &choices, &constants, params)
     }
 }
@@ -32,8 +37,10 @@ pub fn twin<S: Settings>(run: &mut crate::norm::twin::Run<'_, S>) {
     let geometry = run.params().geometry;
     for work in 0..run.groups() {
         run.clear_row_gradients(work);
-        let first = work * geometry.share;
-        for unit in first..(first + geometry.share).min(geometry.units) {
+        let outer = work / geometry.outer_shares();
+        let first = outer * geometry.outer_units + work % geometry.outer_shares() * geometry.share;
+        let end = (first + geometry.share).min((outer + 1) * geometry.outer_units);
+        for unit in first..end {
             let lanes = run.lanes(unit);
             let sums = lanes
                 .iter()
