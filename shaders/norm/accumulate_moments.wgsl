@@ -88,7 +88,7 @@ fn accumulate_moments(range: LaneRange, totals: ptr<function, array<Partial, COL
     var item = range.item;
     if !MASKED && item < range.end {
         for (var j = 0u; j < COLUMNS; j++) {
-            moments[j].total.pivot = decode(x_stored(place(range, cursor, j)));
+            moments[j].total.pivot = decode(load_x_first(place(range, cursor, j)));
         }
     }
     // Items seen.
@@ -108,7 +108,7 @@ fn accumulate_moments(range: LaneRange, totals: ptr<function, array<Partial, COL
                 var rows: array<array<vec4<f32>, 4>, COLUMNS>;
                 for (var r = 0u; r < 4u; r++) {
                     for (var j = 0u; j < COLUMNS; j++) {
-                        rows[j][r] = decode(x_stored(place(range, cursor, j)));
+                        rows[j][r] = decode(load_x_first(place(range, cursor, j)));
                     }
                     cursor = cursor_next(cursor);
                 }
@@ -125,7 +125,7 @@ fn accumulate_moments(range: LaneRange, totals: ptr<function, array<Partial, COL
                 for (var r = 0u; r < 4u; r++) {
                     let at = place(range, cursor, 0u);
                     inside[r] = at.inside;
-                    stored[r] = x_stored(at);
+                    stored[r] = load_x_first(at);
                     cursor = cursor_next(cursor);
                 }
                 for (var r = 0u; r < 4u; r++) {
@@ -136,7 +136,7 @@ fn accumulate_moments(range: LaneRange, totals: ptr<function, array<Partial, COL
         for (; item < end; item += team_rows) {
             for (var j = 0u; j < COLUMNS; j++) {
                 let at = place(range, cursor, j);
-                let value = decode(x_stored(at));
+                let value = decode(load_x_first(at));
                 if MASKED {
                     // The first value that counts is the first pivot.
                     let fresh = (moments[j].total.count + blocks[j].count) == vec4(0.0);

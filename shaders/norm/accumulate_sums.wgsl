@@ -65,7 +65,7 @@ fn sums_of_values(at: Place, x: vec4<f32>, gradient: vec4<f32>, statistics: Stat
 
 // The same, with the vector loaded.
 fn sums_at(at: Place, own: BackwardCoefficients, v: Varying) -> Partial {
-    let x = decode(x_at(at.vector));
+    let x = decode(load_x(at.vector));
     let c = with_varying(own, v);
     return sums_of_values(at, x, weighted(epilogue_backward(at, x, c.forward), c), c.statistics);
 }

@@ -34,10 +34,10 @@ fn apply(range: LaneRange, own: ptr<function, array<Coefficients, COLUMNS>>, nex
                 p1 = owned_or(p1, some);
                 p2 = owned_or(p2, some);
                 p3 = owned_or(p3, some);
-                let x0 = x_at(p0.vector);
-                let x1 = x_at(p1.vector);
-                let x2 = x_at(p2.vector);
-                let x3 = x_at(p3.vector);
+                let x0 = load_x(p0.vector);
+                let x1 = load_x(p1.vector);
+                let x2 = load_x(p2.vector);
+                let x3 = load_x(p3.vector);
                 apply_at(p0, x0, (*own)[0], next, parameters_at(p0));
                 apply_at(p1, x1, (*own)[0], next, parameters_at(p1));
                 apply_at(p2, x2, (*own)[0], next, parameters_at(p2));
@@ -51,7 +51,7 @@ fn apply(range: LaneRange, own: ptr<function, array<Coefficients, COLUMNS>>, nex
         for (var j = 0u; j < COLUMNS; j++) {
             let at = place(range, cursor, j);
             if at.owned {
-                apply_at(at, x_at(at.vector), (*own)[j], next, parameters);
+                apply_at(at, load_x(at.vector), (*own)[j], next, parameters);
             }
         }
         cursor = cursor_next(cursor);

@@ -33,8 +33,8 @@ fn backward_apply(
                 p1 = owned_or(p1, some);
                 let c0 = coefficients_at(p0, (*own)[0], next, varying_at(p0));
                 let c1 = coefficients_at(p1, (*own)[0], next, varying_at(p1));
-                let x0 = decode(x_at(p0.vector));
-                let x1 = decode(x_at(p1.vector));
+                let x0 = decode(load_x(p0.vector));
+                let x1 = decode(load_x(p1.vector));
                 let gradient0 = epilogue_backward(p0, x0, c0.forward);
                 let gradient1 = epilogue_backward(p1, x1, c1.forward);
                 store_dx(p0.vector, input_gradient(x0, gradient0, c0));
@@ -49,7 +49,7 @@ fn backward_apply(
             let at = place(range, cursor, j);
             if at.owned {
                 let c = coefficients_at(at, (*own)[j], next, first);
-                let x = decode(x_at(at.vector));
+                let x = decode(load_x(at.vector));
                 store_dx(at.vector, input_gradient(x, epilogue_backward(at, x, c.forward), c));
             }
         }

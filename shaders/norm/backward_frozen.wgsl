@@ -53,8 +53,8 @@ fn backward_frozen(
                 let p1 = place(range, cursor, 0u);
                 cursor = cursor_next(cursor);
                 // What is stored is kept for the end: the branches of stores would keep the loads apart.
-                let x0 = decode(x_at(p0.vector));
-                let x1 = decode(x_at(p1.vector));
+                let x0 = decode(load_x(p0.vector));
+                let x1 = decode(load_x(p1.vector));
                 let c0 = select_backward_coefficients(own[0], next, p0.next);
                 let gradient0 = epilogue_backward(p0, x0, c0.forward);
                 terms[0] = combine(terms[0], sums_of_values(p0, x0, gradient0, c0.statistics));
@@ -70,7 +70,7 @@ fn backward_frozen(
             for (var j = 0u; j < COLUMNS; j++) {
                 let at = place(range, cursor, j);
                 let c = select_backward_coefficients(own[j], next, at.next);
-                let x = decode(x_at(at.vector));
+                let x = decode(load_x(at.vector));
                 let gradient = epilogue_backward(at, x, c.forward);
                 terms[j] = combine(terms[j], sums_of_values(at, x, gradient, c.statistics));
                 store_owned_dx(at, input_gradient(x, gradient, c));

@@ -33,7 +33,7 @@ fn backward_resident(
     for (var i = 0u; i < REGISTER_VECTORS; i++) {
         if i < mine {
             let at = place(range, cursor, 0u);
-            held_x[i] = x_stored(at);
+            held_x[i] = load_x(at.vector);
             let value = decode(held_x[i]);
             let c = with_varying(stored, varying_at(at));
             let gradient = epilogue_backward(at, value, c.forward);

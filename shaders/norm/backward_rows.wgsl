@@ -51,7 +51,7 @@ fn backward_rows(
             if i < mine {
                 let at = place(range, cursor, 0u);
                 let c = with_varying(stored, varying_at(at));
-                held_x[i] = x_stored(at);
+                held_x[i] = load_x(at.vector);
                 let value = decode(held_x[i]);
                 let gradient = epilogue_backward(at, value, c.forward);
                 held_g[i] = encode(gradient);

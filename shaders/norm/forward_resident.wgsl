@@ -29,7 +29,7 @@ fn forward_resident(
     var cursor = cursor_at(range);
     for (var i = 0u; i < REGISTER_VECTORS; i++) {
         if i < mine {
-            held[i] = x_stored(place(range, cursor, 0u));
+            held[i] = load_x_first(place(range, cursor, 0u));
         }
         cursor = cursor_next(cursor);
     }

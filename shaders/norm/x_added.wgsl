@@ -1,4 +1,5 @@
-// The sum of input and residual, rounded as it is stored. The pass that reads a vector first writes its sum.
+// The sum of input and residual, rounded as it is stored. The pass that reads a vector first writes its sum, and later passes
+// read that.
 
 #import layout
 #import element
@@ -6,7 +7,7 @@
 #bind read residual: array<StorageVector>
 #bind write added: array<StorageVector>
 
-fn x_stored(at: Place) -> StorageVector {
+fn load_x_first(at: Place) -> StorageVector {
     let sum = encode(decode(x[at.vector]) + decode(residual[at.vector]));
     if at.owned {
         added[at.vector] = sum;
@@ -14,6 +15,6 @@ fn x_stored(at: Place) -> StorageVector {
     return sum;
 }
 
-fn x_at(vector: u32) -> StorageVector {
+fn load_x(vector: u32) -> StorageVector {
     return added[vector];
 }

@@ -4,10 +4,10 @@
 #import element
 #bind read added: array<StorageVector>
 
-fn x_stored(at: Place) -> StorageVector {
+fn load_x_first(at: Place) -> StorageVector {
     return added[at.vector];
 }
 
-fn x_at(vector: u32) -> StorageVector {
+fn load_x(vector: u32) -> StorageVector {
     return added[vector];
 }

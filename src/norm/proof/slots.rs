@@ -35,7 +35,7 @@ pub const SLOTS: &[Slot] = slots! {
         epilogue_backward_identity, epilogue_backward_relu, epilogue_backward_add_relu, epilogue_backward_silu
     ] declare [epilogue_backward];
     incoming: [incoming_dy, incoming_dresidual] declare [incoming];
-    x: [x_alone, x_added, x_added_before] declare [x_stored, x_at];
+    x: [x_alone, x_added, x_added_before] declare [load_x_first, load_x];
     dadded: [dadded_none, dadded_added] declare [with_dadded];
     y: [y_out_of_place, y_in_place] declare [store_y];
     dx: [dx_out_of_place, dx_in_place] declare [store_dx];
