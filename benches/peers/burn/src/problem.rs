@@ -96,6 +96,11 @@ impl FromStr for Problem {
             Some("rms") => sample(line, Norm::Rms, |config| {
                 RmsNormConfig::new(config.normalized_size).eps(config.eps)
             }),
+            // A word without digits is no extents.
+            Some(name) if !name.contains(|c: char| c.is_ascii_digit()) => {
+                let first = "a line begins with instance, group, layer or rms, or for BatchNorm with its extents";
+                Err(format!("{name:?} is no norm: {first}").into())
+            }
             _ => batch(line),
         }
     }
