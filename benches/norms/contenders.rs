@@ -12,8 +12,11 @@ use crate::tensors::{Further, Tensors};
 use crate::verify;
 
 /// How the benchmark's kernels address memory: as plain shaders do, and in words of 64 bits.
-const PLAIN: &str = include_str!("../../shaders/norm/element_f32.wgsl");
-const WIDE: &str = include_str!("../../shaders/norm/element_f32_wide.wgsl");
+const PLAIN: &[&str] = &[include_str!("../../shaders/norm/element_f32.wgsl")];
+const WIDE: &[&str] = &[
+    include_str!("../../shaders/norm/wide_words.wgsl"),
+    include_str!("../../shaders/norm/element_f32_wide.wgsl"),
+];
 
 /// One way to compute something, on each set of tensors.
 pub struct Contender {
@@ -238,13 +241,17 @@ impl<'a> Suite<'a> {
     fn elementwise(
         &self,
         entry: &str,
-        words: &str,
+        words: &[&str],
         names: &[&str],
         workgroup: u32,
         share: u32,
     ) -> Vec<Kernel> {
         let device = self.gpu.device();
-        let text = format!("{words}\n{}", include_str!("elementwise.wgsl"));
+        let files = words.iter().chain(&[include_str!("elementwise.wgsl")]);
+        let lines = files.flat_map(|file| file.lines());
+        // The files that another imports stand before it here.
+        let lines: Vec<_> = lines.filter(|line| !line.starts_with("#import")).collect();
+        let text = lines.join("\n");
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(entry),
             source: wgpu::ShaderSource::Wgsl(text.into()),

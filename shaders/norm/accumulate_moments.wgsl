@@ -79,16 +79,28 @@ fn whole_moments(moments: LongMoments) -> Partial {
 }
 
 fn accumulate_moments(range: LaneRange, totals: ptr<function, array<Partial, COLUMNS>>) {
+    // Without a loop where one call is enough: drivers do not unroll a loop as long as this, not even one of one round.
+    if COLUMNS_TOGETHER == COLUMNS {
+        accumulate_columns(range, 0u, totals);
+        return;
+    }
+    for (var first_column = 0u; first_column < COLUMNS; first_column += COLUMNS_TOGETHER) {
+        accumulate_columns(range, first_column, totals);
+    }
+}
+
+// The moments of the columns that are read together, from the first one on.
+fn accumulate_columns(range: LaneRange, first_column: u32, totals: ptr<function, array<Partial, COLUMNS>>) {
     let team_rows = params.geometry.team_rows;
-    var moments: array<LongMoments, COLUMNS>;
-    for (var j = 0u; j < COLUMNS; j++) {
+    var moments: array<LongMoments, COLUMNS_TOGETHER>;
+    for (var j = 0u; j < COLUMNS_TOGETHER; j++) {
         moments[j] = LongMoments(identity(), vec4(0.0));
     }
     var cursor = cursor_at(range);
     var item = range.item;
     if !MASKED && item < range.end {
-        for (var j = 0u; j < COLUMNS; j++) {
-            moments[j].total.pivot = decode(load_x_first(place(range, cursor, j)));
+        for (var j = 0u; j < COLUMNS_TOGETHER; j++) {
+            moments[j].total.pivot = decode(load_x_first(place(range, cursor, first_column + j)));
         }
     }
     // Items seen.
@@ -97,33 +109,33 @@ fn accumulate_moments(range: LaneRange, totals: ptr<function, array<Partial, COL
         let size = clamp(seen, 1u, BLOCK);
         let end = min(item + size * team_rows, range.end);
         seen += size;
-        var blocks: array<Block, COLUMNS>;
-        for (var j = 0u; j < COLUMNS; j++) {
+        var blocks: array<Block, COLUMNS_TOGETHER>;
+        for (var j = 0u; j < COLUMNS_TOGETHER; j++) {
             blocks[j] = Block(vec4(0.0), vec4(0.0), vec4(0.0));
         }
         let first = item;
-        // Columns are neighbours in memory, and are best read row by row. Four rows of more than 4 do not fit registers.
-        if !MASKED && COLUMNS <= 4u {
+        // Neighbours in memory are best read row by row. Four rows of more than 4 columns do not fit registers.
+        if !MASKED && COLUMNS_TOGETHER <= 4u {
             for (; item + 3u * team_rows < end; item += 4u * team_rows) {
-                var rows: array<array<vec4<f32>, 4>, COLUMNS>;
+                var rows: array<array<vec4<f32>, 4>, COLUMNS_TOGETHER>;
                 for (var r = 0u; r < 4u; r++) {
-                    for (var j = 0u; j < COLUMNS; j++) {
-                        rows[j][r] = decode(load_x_first(place(range, cursor, j)));
+                    for (var j = 0u; j < COLUMNS_TOGETHER; j++) {
+                        rows[j][r] = decode(load_x_first(place(range, cursor, first_column + j)));
                     }
                     cursor = cursor_next(cursor);
                 }
-                for (var j = 0u; j < COLUMNS; j++) {
+                for (var j = 0u; j < COLUMNS_TOGETHER; j++) {
                     blocks[j] = with_four(blocks[j], moments[j].total.pivot, rows[j]);
                 }
             }
         }
         // Four loads at a time here, too, once all components have a pivot.
-        if MASKED && COLUMNS == 1u && all(moments[0].total.count > vec4(0.0)) {
+        if MASKED && COLUMNS_TOGETHER == 1u && all(moments[0].total.count > vec4(0.0)) {
             for (; item + 3u * team_rows < end; item += 4u * team_rows) {
                 var inside: array<vec4<bool>, 4>;
                 var stored: array<StorageVector, 4>;
                 for (var r = 0u; r < 4u; r++) {
-                    let at = place(range, cursor, 0u);
+                    let at = place(range, cursor, first_column);
                     inside[r] = at.inside;
                     stored[r] = load_x_first(at);
                     cursor = cursor_next(cursor);
@@ -134,8 +146,8 @@ fn accumulate_moments(range: LaneRange, totals: ptr<function, array<Partial, COL
             }
         }
         for (; item < end; item += team_rows) {
-            for (var j = 0u; j < COLUMNS; j++) {
-                let at = place(range, cursor, j);
+            for (var j = 0u; j < COLUMNS_TOGETHER; j++) {
+                let at = place(range, cursor, first_column + j);
                 let value = decode(load_x_first(at));
                 if MASKED {
                     // The first value that counts is the first pivot.
@@ -150,14 +162,14 @@ fn accumulate_moments(range: LaneRange, totals: ptr<function, array<Partial, COL
         }
         // The items of the block.
         let count = f32((item - first) / team_rows);
-        for (var j = 0u; j < COLUMNS; j++) {
+        for (var j = 0u; j < COLUMNS_TOGETHER; j++) {
             if !MASKED {
                 blocks[j].count = vec4(count);
             }
             moments[j] = with_block(moments[j], blocks[j]);
         }
     }
-    for (var j = 0u; j < COLUMNS; j++) {
-        (*totals)[j] = whole_moments(moments[j]);
+    for (var j = 0u; j < COLUMNS_TOGETHER; j++) {
+        (*totals)[first_column + j] = whole_moments(moments[j]);
     }
 }

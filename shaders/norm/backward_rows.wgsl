@@ -46,12 +46,19 @@ fn backward_rows(
         // The gradient of the normalized values is dy or zero, so that storing it loses nothing.
         var held_g: array<StorageVector, REGISTER_VECTORS>;
         var sums = identity();
+        // By itself, so that all of these loads are under way at once.
         var cursor = cursor_at(range);
+        for (var i = 0u; i < REGISTER_VECTORS; i++) {
+            if i < mine {
+                held_x[i] = load_x(place(range, cursor, 0u).vector);
+            }
+            cursor = cursor_next(cursor);
+        }
+        cursor = cursor_at(range);
         for (var i = 0u; i < REGISTER_VECTORS; i++) {
             if i < mine {
                 let at = place(range, cursor, 0u);
                 let c = with_varying(stored, varying_at(at));
-                held_x[i] = load_x(at.vector);
                 let value = decode(held_x[i]);
                 let gradient = epilogue_backward(at, value, c.forward);
                 held_g[i] = encode(gradient);

@@ -15,6 +15,9 @@
 
 const COMPONENTS_SHARE = false;
 
+// Columns that are neighbours in memory, and best read together: all.
+const COLUMNS_TOGETHER = COLUMNS;
+
 // The lane that an invocation is: neighbours read neighbouring columns.
 fn lane_of(invocation: u32) -> u32 {
     return invocation;

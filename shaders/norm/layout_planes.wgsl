@@ -11,6 +11,9 @@
 // The four components of a vector share statistics.
 const COMPONENTS_SHARE = true;
 
+// Columns that are neighbours in memory, and best read together: planes are none.
+const COLUMNS_TOGETHER = 1u;
+
 // The lane that an invocation is. Several planes stand across, and lanes of one plane are to read neighbouring vectors: they
 // are neighbouring invocations.
 fn lane_of(invocation: u32) -> u32 {

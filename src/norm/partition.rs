@@ -37,6 +37,9 @@ const LONG_ROW: u32 = 1024;
 /// exceed 65,535; a kernel may take its items twice, and drivers add loops of their own.
 pub const MAX_ROUNDS: u64 = 16_384;
 
+/// The most vectors of the planes of one lane, which moments walk one plane after another, four vectors a round.
+const MAX_ROUNDS_TOGETHER: u64 = 8 * MAX_ROUNDS;
+
 /// Which values share statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Over {
@@ -414,6 +417,12 @@ impl Partition {
         self.order == Order::Planes && (whole || !self.parameters_vary())
     }
 
+    /// Whether lanes load parameters beside x, and those of a vector are a whole vector, too.
+    pub fn parameters_are_vectors(&self) -> bool {
+        let whole = self.parameter_plane == 1 && self.sample_parameters.is_multiple_of(4);
+        self.parameters_vary() && !self.masked && whole
+    }
+
     /// Number of statistics.
     pub fn statistics(&self) -> u32 {
         self.outer * self.channels
@@ -531,7 +540,9 @@ impl Partition {
             false => 0,
         };
         let mut columns = tile.columns.min(1 << most.ilog2());
-        while columns > 1 && !planes.is_multiple_of(width * columns) {
+        let too_long =
+            |columns: u32| u64::from(columns) * u64::from(self.span) > MAX_ROUNDS_TOGETHER;
+        while columns > 1 && (too_long(columns) || !planes.is_multiple_of(width * columns)) {
             columns /= 2;
         }
         columns

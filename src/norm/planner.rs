@@ -108,6 +108,11 @@ impl<'a, S: Settings> Planner<'a, S> {
             Dtype::F16 => element_f16(caps.f16),
             Dtype::Bf16 => "element_bf16",
         };
+        let affine = match partition.parameters_are_vectors() {
+            true if caps.wide_words => "affine_wide",
+            true => "affine_vectors",
+            false => "affine_values",
+        };
         Ok(Self {
             norm,
             caps,
@@ -130,6 +135,7 @@ impl<'a, S: Settings> Planner<'a, S> {
             choices: vec![
                 ("settings", norm.settings),
                 partition.choice(),
+                ("affine_row", affine),
                 ("element", element),
                 ("x", "x_alone"),
                 ("dadded", "dadded_none"),
@@ -450,13 +456,14 @@ impl<'a, S: Settings> Planner<'a, S> {
     ) -> Dispatch<Params<S>> {
         let geometry = &params.geometry;
         let widths = [("WIDTH", geometry.width), ("COLUMNS", geometry.columns)];
-        // A dispatch's own values come first, and win.
+        // A dispatch's own files and values come first, and win.
+        let choices = choices.iter().chain(&self.choices);
         let constants = constants.iter().chain(&widths).chain(&self.constants);
         Dispatch {
             kernel: KernelSpec {
                 norm: self.norm.name,
                 name,
-                choices: choices.iter().chain(&self.choices).copied().collect(),
+                choices: first_of_each(choices.copied()),
                 constants: first_of_each(constants.copied()),
             },
             window: geometry.vector_begin..geometry.vector_end,
@@ -569,8 +576,8 @@ pub fn element_f16(conversion: F16Conversion) -> &'static str {
 }
 
 /// The pairs, without those whose name came before.
-fn first_of_each(pairs: impl Iterator<Item = (&'static str, u32)>) -> Vec<(&'static str, u32)> {
-    let mut first: Vec<(&'static str, u32)> = Vec::new();
+fn first_of_each<T>(pairs: impl Iterator<Item = (&'static str, T)>) -> Vec<(&'static str, T)> {
+    let mut first: Vec<(&'static str, T)> = Vec::new();
     for pair in pairs {
         if first.iter().all(|(name, _)| *name != pair.0) {
             first.push(pair);

@@ -4,7 +4,7 @@ use crate::gpu::compose::{Source, sources};
 
 /// The files of `shaders/norm`.
 pub const SOURCES: &[Source] = sources!("norm":
-    accumulate_moments, accumulate_sums, add_sums, affine, apply,
+    accumulate_moments, accumulate_sums, add_sums, affine, affine_values, affine_vectors, affine_wide, apply,
     backward_apply, backward_coefficients, backward_frozen, backward_normalize, backward_reread,
     backward_resident, backward_rows, backward_stats, block_reduce,
     coefficients, combine_chunks, combine_groups, combine_parts, combine_units,
@@ -21,6 +21,6 @@ pub const SOURCES: &[Source] = sources!("norm":
     result_gradients, result_group_sums, result_moments, result_parameter_gradients, result_statistics, result_sums, running_none,
     settings_eps, settle, silu, standardize, stats, store_partial, stored_running, stored_saved, sums,
     unit_gradients_final, unit_gradients_none, unit_gradients_to_scratch,
-    write_parameter_gradients, write_statistics,
+    wide_words, write_parameter_gradients, write_statistics,
     x_added, x_added_before, x_alone, y_in_place, y_out_of_place,
 );

@@ -43,7 +43,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "accumulate_moments": "block.count + vec4<f32>(inside)" => "block.count + vec4(1.0)", "masked values are counted";
     "accumulate_moments": "item + 3u * team_rows < end" => "item < end", "a team runs into the next";
     "accumulate_moments": "select(vec4(0.0), value - pivot, inside)" => "value - pivot", "masked values count", "n1c3l127 ncl f32 train split 8x8x2 binding=1024";
-    "accumulate_moments": "decode(stored[r])" => "decode(stored[0])", "of four masked vectors the first counts four times";
+    "accumulate_moments": "decode(stored[r])" => "decode(stored[0])", "of four masked vectors the first counts four times", "n2c3l1021 ncl f32 train split 8x8";
     "accumulate_moments": "with_block(moments[j], blocks[j])" => "with_block(LongMoments(identity(), vec4(0.0)), blocks[j])", "the last block stands for all";
     "accumulate_sums": "item + 3u * team_rows < end" => "item < end", "a team runs into the next", "n2c3l129 ncl f32 backward gpu binding=1024";
     "accumulate_sums": "with_sums(sums[j], (*totals)[j])" => "with_sums(no_sums(), (*totals)[j])", "the last block stands for all", "n32c64h8w8 nhwc f32 backward reread 8x8x2";
@@ -64,7 +64,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "apply": "select_coefficients(own, next, at.next)" => "own", "the next channel is normalized as this one";
     "backward_apply": "store_dx(p1.vector, " => "store_dx(p0.vector, ", "every second vector stays unwritten", "n1c4l128 ncl bf16 silu backward in-place accumulate resident 256x4 gpu";
     "backward_apply": "select_backward_coefficients(own, next, at.next)" => "own", "the next channel gets this one's means";
-    "backward_apply": "p0 = owned_or(p0, some);" => "", "the vector before the plane is written, too";
+    "backward_apply": "p0 = owned_or(p0, some);" => "", "the vector before the plane is written, too", "n2c3l129 ncl f32 backward split 8x8";
     "backward_apply": "item + team_rows < range.end; item += 2u" => "item < range.end; item += 2u", "a team writes the next one's values", "n3c20h3w3 nhwc f32 backward in-place accumulate split 256x4 gpu";
     "normalize": "let next = stored_coefficients(next_statistics_index(range, 0u)," => "let next = stored_coefficients(statistics_index(range, 0u),", "the next channel gets this one's statistics";
     "backward_normalize": "with_means(stored, stored_means(statistics_index))" => "stored", "dx without means";
@@ -81,7 +81,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "epilogue_backward_relu": "passes(normalized(x, c))" => "passes(x)", "the gradient passes where x does";
     "epilogue_backward_add_relu": "encode(gradient)" => "encode(incoming(at.vector))", "the residual's gradient is not cut off";
     "element_f32_wide": "bits.yw" => "bits.xz", "of four values, two are written twice";
-    "element_f32_wide": "vec4(low.x, high.x, low.y, high.y)" => "vec4(low.x, low.y, high.x, high.y)", "the halves of words are mixed up";
+    "wide_words": "vec4(low.x, high.x, low.y, high.y)" => "vec4(low.x, low.y, high.x, high.y)", "the halves of words are mixed up";
     "element_f16": " + vec4(0xfffu)" => "", "f16 is cut off, not rounded";
     "element_bf16": " + vec4(0x7fffu)" => "", "bf16 is cut off, not rounded";
     "element_f16": "halves.z | (halves.w << 16u)" => "halves.w | (halves.z << 16u)", "halves change places";

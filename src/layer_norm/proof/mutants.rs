@@ -37,11 +37,17 @@ const MUTANTS: &[Mutant] = mutants! {
     "layout_columns": "index_in_row(range, j, params.geometry.sample_values, samples) * own + index" => "index", "the first sample's parameters for all", "layer n7c3l2 nlc f32 forward per-sample split gpu";
     "combine_chunks": "first += index / params.geometry.channels * params.reduction.outer_stride;" => "", "the first sample's gradients for all", "layer n3c64l40 nlc f32 backward per-sample resident 64x32 gpu";
     "layout_planes": "cursor.plane_begin + j * WIDTH * plane" => "cursor.plane_begin", "a lane's first row stands for all in windows", "layer n1024c16 nc f32 forward split 8x8x4 binding=40960";
+    "affine_vectors": "index.x / 4u" => "index.x / 8u", "a vector of parameters for two", "layer n3c768 nc f32 forward split gpu";
+    "affine_vectors": "index.x / 4u" => "index.x / 4u + 1u", "the parameters of the next vector", "layer n3c768 nc f32 backward resident 256x4 gpu";
+    "affine_wide": "index.x / 4u" => "index.x / 8u", "a vector of parameters for two", "layer n300c8 nc f32 forward reread 8x8x4";
+    "affine_values": "affine[index.w]" => "affine[index.z]", "a parameter for two values", "layer n9c31 nc f32 forward split gpu";
+    "accumulate_moments": "(*totals)[first_column + j] =" => "(*totals)[j] =", "the last row's moments for the first, and none for others", "layer n300c8 nc f32 forward reread 8x8x4";
+    "accumulate_moments": "first_column < COLUMNS; first_column += COLUMNS_TOGETHER" => "first_column < 1u; first_column += 1u", "moments of a lane's first row only", "layer n300c8 nc f32 forward reread 8x8x4";
     "layout_planes": "select(0u, j * WIDTH * params.geometry.span, there)" => "0u", "a lane's first row stands for all", "layer n300c8 nc f32 forward reread 8x8x4";
 };
 
 #[test]
 fn every_mutant_is_caught_by_a_case() {
     every_mutant_is_caught(MUTANTS, &cases(24));
-    assert!(MUTANTS.len() >= 33, "{} mutants", MUTANTS.len());
+    assert!(MUTANTS.len() >= 39, "{} mutants", MUTANTS.len());
 }

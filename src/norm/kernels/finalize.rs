@@ -70,6 +70,8 @@ pub fn dispatch<S: Settings>(
         // The four components of a lane are of one statistic.
         ("exchange", "exchange_folded"),
         ("combine", combine),
+        // Those of a group's channels, whichever they are.
+        ("affine_row", "affine_values"),
         ("result", file),
     ];
     let unit_sums = [("PARAMETER_GRADIENTS", 0)];

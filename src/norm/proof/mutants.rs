@@ -94,7 +94,9 @@ where
     let survivors = Mutex::new(Vec::new());
     side_by_side(mutants, |mutant| {
         // Only some adapters move 64 bits at a time.
-        if mutant.file == "element_f32_wide" && !caps.wide_words {
+        if ["element_f32_wide", "affine_wide", "wide_words"].contains(&mutant.file)
+            && !caps.wide_words
+        {
             return Ok(false);
         }
         // Compiled kernels are kept by name, so that each mutant needs its own.

@@ -98,16 +98,20 @@ pub fn validate_kernel(
 fn validate_text(variants: &[(KernelSpec, Composed)]) {
     let (first, composed) = &variants[0];
     // Kernels need nothing that WebGPU does not promise, but for the words that only software adapters get, and the type f16.
-    let element = first.choices.iter().find(|(slot, _)| *slot == "element");
-    let (capabilities, shader_model) = match element {
-        Some((_, "element_f32_wide")) => (Capabilities::SHADER_INT64, ShaderModel::V6_0),
-        Some((_, "element_f16_native")) => (Capabilities::SHADER_FLOAT16, ShaderModel::V6_2),
+    let has = |name| first.choices.iter().any(|(_, file)| *file == name);
+    let mut capabilities = Capabilities::empty();
+    let mut shader_model = ShaderModel::V5_1;
+    if has("element_f32_wide") || has("affine_wide") {
+        (capabilities, shader_model) = (Capabilities::SHADER_INT64, ShaderModel::V6_0);
+    }
+    if has("element_f16_native") {
+        capabilities |= Capabilities::SHADER_FLOAT16;
+        shader_model = ShaderModel::V6_2;
+    }
+    if has("element_f16_packing") {
         // As WebGPU's unpack2x16float and pack2x16float are.
-        Some((_, "element_f16_packing")) => {
-            (Capabilities::SHADER_FLOAT16_IN_FLOAT32, ShaderModel::V5_1)
-        }
-        _ => (Capabilities::empty(), ShaderModel::V5_1),
-    };
+        capabilities |= Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    }
     let storage = composed
         .bindings
         .iter()

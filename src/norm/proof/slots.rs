@@ -24,9 +24,10 @@ macro_rules! slots {
 pub const SLOTS: &[Slot] = slots! {
     settings: [settings_eps, settings_momentum] declare [Settings];
     layout: [layout_planes, layout_columns] declare [
-        COLUMNS, COMPONENTS_SHARE, lane_of, lane_range, Cursor, cursor_at, cursor_next, place, has_values, partial_component,
+        COLUMNS, COLUMNS_TOGETHER, COMPONENTS_SHARE, lane_of, lane_range, Cursor, cursor_at, cursor_next, place, has_values, partial_component,
         statistics_index, next_statistics_index, parameter_index, next_parameter_index
     ];
+    affine_row: [affine_values, affine_vectors, affine_wide] declare [affine_at];
     element: [element_f32, element_f32_wide, element_f16, element_f16_native, element_f16_packing, element_bf16] declare [StorageVector, decode, encode];
     monoid: [moments, sums] declare [Partial, identity, combine, fold, Entry, entries_of, partial_of];
     exchange: [exchange_folded, exchange_whole] declare [Exchanged, lane_total, exchanged_of, value_of];
