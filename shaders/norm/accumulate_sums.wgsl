@@ -10,6 +10,7 @@
 #import x
 #import element
 #import monoid
+#import row_gradients
 
 // Items whose terms are added before the sum of these is. More would lose digits.
 const BLOCK = 16u;
@@ -63,11 +64,33 @@ fn sums_of_values(at: Place, x: vec4<f32>, gradient: vec4<f32>, statistics: Stat
     return Partial(inside, select(vec4(0.0), x_hat, at.inside) * inside);
 }
 
-// The same, with the vector loaded.
-fn sums_at(at: Place, own: BackwardCoefficients, v: Varying) -> Partial {
+// One vector of x, the gradient of its normalized values, and the coefficients of both.
+struct Values {
+    x: vec4<f32>,
+    gradient: vec4<f32>,
+    c: BackwardCoefficients,
+}
+
+fn values_at(at: Place, own: BackwardCoefficients, v: Varying) -> Values {
     let x = decode(load_x(at.vector));
     let c = with_varying(own, v);
-    return sums_of_values(at, x, weighted(epilogue_backward(at, x, c.forward), c), c.statistics);
+    return Values(x, epilogue_backward(at, x, c.forward), c);
+}
+
+fn sums_of(at: Place, values: Values) -> Partial {
+    return sums_of_values(at, values.x, weighted(values.gradient, values.c), values.c.statistics);
+}
+
+fn sums_at(at: Place, own: BackwardCoefficients, v: Varying) -> Partial {
+    return sums_of(at, values_at(at, own, v));
+}
+
+// What one vector of a row adds to the gradients of its parameters.
+fn row_gradients_of(at: Place, values: Values) -> Partial {
+    let gradient = select(vec4(0.0), values.gradient, at.inside);
+    // Rows differ in what is left of their means, so that it cannot be taken off at the end.
+    let x_hat = before_weight(standardize(values.x, values.c.statistics));
+    return Partial(gradient, select(vec4(0.0), x_hat, at.inside) * gradient);
 }
 
 fn accumulate_sums(
@@ -87,7 +110,7 @@ fn accumulate_sums(
         for (var j = 0u; j < COLUMNS; j++) {
             (*totals)[j] = identity();
         }
-        // Several columns are neighbours in memory, and are best read row by row.
+        // Several columns are read side by side: they are neighbours in memory, or share parameters and row gradients.
         if COLUMNS == 1u {
             for (; item + 3u * team_rows < end; item += 4u * team_rows) {
                 let p0 = place(range, cursor, 0u);
@@ -105,13 +128,19 @@ fn accumulate_sums(
         }
         for (; item < end; item += team_rows) {
             var varying_part = varying_at(place(range, cursor, 0u));
+            var row_gradients = identity();
             for (var j = 0u; j < COLUMNS; j++) {
                 let at = place(range, cursor, j);
                 if columns_vary() {
                     varying_part = varying_at(at);
                 }
-                (*totals)[j] = combine((*totals)[j], sums_at(at, (*own)[j], varying_part));
+                let values = values_at(at, (*own)[j], varying_part);
+                (*totals)[j] = combine((*totals)[j], sums_of(at, values));
+                if ROW_GRADIENTS {
+                    row_gradients = combine(row_gradients, row_gradients_of(at, values));
+                }
             }
+            leave_row_gradients(range, item, row_gradients);
             cursor = cursor_next(cursor);
         }
         for (var j = 0u; j < COLUMNS; j++) {

@@ -48,6 +48,9 @@ const FEW_GROUPS: u32 = 256;
 /// fraction of what it reads.
 const ROWS_TO_SHARE: u32 = 16;
 
+/// The fewest rows of a lane that leaves gradients of parameters for all of them.
+const FEW_ROWS: u32 = 4;
+
 /// The most that it takes: their plain sums lose few digits, and their loops stay short of what llvmpipe ends.
 const MOST_ROWS_TO_SHARE: u32 = 256;
 
@@ -139,6 +142,7 @@ impl<'a, S: Settings> Planner<'a, S> {
                 ("element", element),
                 ("x", "x_alone"),
                 ("dadded", "dadded_none"),
+                ("row_gradients", "row_gradients_none"),
             ],
             constants: vec![
                 ("WORKGROUP", tile.workgroup),
@@ -266,13 +270,41 @@ impl<'a, S: Settings> Planner<'a, S> {
     /// The parameters of a kernel in which a workgroup takes several units, one after the other, and leaves an entry of
     /// `floats` floats for each value of WIDTH rows; and those of the kernel that combines them by parameter.
     pub fn rows_at_once(&mut self, floats: u64) -> Result<(Params<S>, Params<S>), PlanError> {
-        let mut rows = self.rows_of_samples();
         debug_assert!(self.takes_rows_at_once());
+        let mut rows = self.rows_of_samples();
         rows.geometry.share = self.units_to_share(&rows.geometry);
+        let chunks = self.chunks_of_rows(&rows.geometry);
+        self.columns_of(rows, chunks, floats)
+    }
+
+    /// The parameters of [`whole`](Self::whole), in which each lane leaves an entry of `floats` floats for each value of its
+    /// rows side by side; and those of the kernel that combines them by parameter. `None` if lanes have so few rows that the
+    /// entries would take as long as the rows.
+    pub fn rows_side_by_side(
+        &mut self,
+        floats: u64,
+    ) -> Result<Option<(Params<S>, Params<S>)>, PlanError> {
+        let rows = self.whole();
+        let geometry = &rows.geometry;
+        if geometry.columns < FEW_ROWS || self.partition.parameters_per_sample() {
+            return Ok(None);
+        }
+        let of_unit = geometry.columns * geometry.width;
+        let rest = geometry.width.min(geometry.channels % of_unit);
+        let chunks = geometry.channels / of_unit * geometry.width + rest;
+        self.columns_of(rows, chunks, floats).map(Some)
+    }
+
+    /// The parameters of a kernel that leaves an entry for each parameter of a sample in each of `chunks` chunks, those of one
+    /// sample after those of another, and of the kernel that combines them.
+    fn columns_of(
+        &mut self,
+        mut rows: Params<S>,
+        chunks: u32,
+        floats: u64,
+    ) -> Result<(Params<S>, Params<S>), PlanError> {
         let parameters = self.partition.parameters;
         let own = self.partition.sample_parameters;
-        let chunks = self.chunks_of_rows(&rows.geometry);
-        // A chunk has an entry for each parameter of its sample, and follows the others of it.
         rows.reduction.chunk_stride = own;
         let entries = u64::from(chunks) * u64::from(own);
         self.scratch = self.scratch.max(entries * floats);

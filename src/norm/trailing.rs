@@ -182,8 +182,14 @@ impl Trailing {
             can_hold && grads && rows.partition.order == Order::Planes && rows.takes_rows_at_once();
         let fused = can_fuse && rows.strategy(2, 2, true) == Ok(Strategy::Resident);
         let strategy = rows.strategy(2, 0, can_hold)?;
+        // So does a kernel that reads rows again, if each of its lanes has several.
+        let together = match strategy {
+            _ if fused => Some(rows.rows_at_once(SUMS_FLOATS)?),
+            Strategy::Reread if grads && coupled && !adds => rows.rows_side_by_side(SUMS_FLOATS)?,
+            _ => None,
+        };
         // The first kernel writes the gradient of the residual, too.
-        if !fused && (grads || (adds && !coupled)) {
+        if together.is_none() && (grads || (adds && !coupled)) {
             let result = grads.then_some(Finalized::ParameterGradients);
             dispatches.extend(passes::sums(
                 &mut columns,
@@ -193,11 +199,13 @@ impl Trailing {
             rows.follows = true;
         }
         if let Some(dx) = dx.filter(|_| coupled) {
-            match strategy {
-                Strategy::Resident if fused => {
+            match (strategy, together) {
+                (_, Some((params, columns))) => {
                     passes::set_parameter_gradients(&mut rows, parameters);
-                    let (params, columns) = rows.rows_at_once(SUMS_FLOATS)?;
-                    dispatches.push(backward_rows::dispatch(&rows, dx, params));
+                    dispatches.push(match strategy {
+                        Strategy::Resident => backward_rows::dispatch(&rows, dx, params),
+                        _ => backward_reread::dispatch_with_row_gradients(&rows, dx, params),
+                    });
                     // The chunks of a sample are an outer group's.
                     rows.set("OUTER", rows.partition.parameters_per_sample());
                     let gradients = Finalized::ParameterGradients;
@@ -208,10 +216,10 @@ impl Trailing {
                         columns,
                     ));
                 }
-                Strategy::Resident if can_hold => {
+                (Strategy::Resident, None) if can_hold => {
                     dispatches.push(backward_resident::dispatch(&rows, dx));
                 }
-                Strategy::Resident | Strategy::Reread if !adds => {
+                (Strategy::Resident | Strategy::Reread, None) if !adds => {
                     dispatches.push(backward_reread::dispatch(&rows, dx));
                 }
                 _ => {

@@ -37,6 +37,14 @@ const MUTANTS: &[Mutant] = mutants! {
     "layout_columns": "index_in_row(range, j, params.geometry.sample_values, samples) * own + index" => "index", "the first sample's parameters for all", "layer n7c3l2 nlc f32 forward per-sample split gpu";
     "combine_chunks": "first += index / params.geometry.channels * params.reduction.outer_stride;" => "", "the first sample's gradients for all", "layer n3c64l40 nlc f32 backward per-sample resident 64x32 gpu";
     "layout_planes": "cursor.plane_begin + j * WIDTH * plane" => "cursor.plane_begin", "a lane's first row stands for all in windows", "layer n1024c16 nc f32 forward split 8x8x4 binding=40960";
+    "row_gradients_to_scratch": "scratch[at + 3u] = entries[3];" => "", "a column in four is not written", "layer n300c8 nc f32 backward reread 8x8x4";
+    "row_gradients_to_scratch": "4u * item" => "4u * (item / 2u)", "columns overwrite each other's gradients", "layer n300c8 nc f32 backward reread 8x8x4";
+    "row_gradients_to_scratch": "* WIDTH + range.column" => "* WIDTH", "lanes overwrite each other's gradients", "layer n300c8 nc f32 backward reread 8x8x4";
+    "row_gradients_to_scratch": "range.unit / (COLUMNS * WIDTH) * WIDTH" => "0u", "workgroups overwrite each other's gradients", "layer n300c8 nc f32 backward reread 8x8x4";
+    "accumulate_sums": "combine(row_gradients, row_gradients_of(at, values))" => "row_gradients_of(at, values)", "the last row's gradients for all of a lane", "layer n300c8 nc f32 backward reread 8x8x4";
+    "accumulate_sums": "select(vec4(0.0), values.gradient, at.inside)" => "values.gradient", "a row that is not there counts", "layer n300c8 nc f32 backward reread 8x8x4";
+    "accumulate_sums": "weighted(values.gradient, values.c)" => "values.gradient", "means without the weight", "layer n300c8 nc f32 backward reread 8x8x4";
+    "accumulate_sums": "before_weight(standardize(values.x, values.c.statistics))" => "values.x", "x for the normalized value", "layer n300c8 nc f32 backward reread 8x8x4";
     "affine_vectors": "index.x / 4u" => "index.x / 8u", "a vector of parameters for two", "layer n3c768 nc f32 forward split gpu";
     "affine_vectors": "index.x / 4u" => "index.x / 4u + 1u", "the parameters of the next vector", "layer n3c768 nc f32 backward resident 256x4 gpu";
     "affine_wide": "index.x / 4u" => "index.x / 8u", "a vector of parameters for two", "layer n300c8 nc f32 forward reread 8x8x4";
@@ -49,5 +57,5 @@ const MUTANTS: &[Mutant] = mutants! {
 #[test]
 fn every_mutant_is_caught_by_a_case() {
     every_mutant_is_caught(MUTANTS, &cases(24));
-    assert!(MUTANTS.len() >= 39, "{} mutants", MUTANTS.len());
+    assert!(MUTANTS.len() >= 47, "{} mutants", MUTANTS.len());
 }

@@ -6,6 +6,24 @@ use crate::norm::planner::Planner;
 use crate::norm::uniform::{Params, Settings};
 
 pub fn dispatch<S: Settings>(planner: &Planner<'_, S>, dx: Destination) -> Dispatch<Params<S>> {
+    dispatch_with(planner, dx, planner.whole(), "row_gradients_none")
+}
+
+/// Each lane leaves the gradients of the parameters, too. `params` are those of [`Planner::rows_side_by_side`].
+pub fn dispatch_with_row_gradients<S: Settings>(
+    planner: &Planner<'_, S>,
+    dx: Destination,
+    params: Params<S>,
+) -> Dispatch<Params<S>> {
+    dispatch_with(planner, dx, params, "row_gradients_to_scratch")
+}
+
+fn dispatch_with<S: Settings>(
+    planner: &Planner<'_, S>,
+    dx: Destination,
+    params: Params<S>,
+    row_gradients: &'static str,
+) -> Dispatch<Params<S>> {
     let [incoming, epilogue] = planner.incoming();
     let choices = [
         super::SUMS,
@@ -13,8 +31,9 @@ pub fn dispatch<S: Settings>(planner: &Planner<'_, S>, dx: Destination) -> Dispa
         dx.dx(),
         incoming,
         epilogue,
+        ("row_gradients", row_gradients),
     ];
-    planner.dispatch("backward_reread", &choices, &[], planner.whole())
+    planner.dispatch("backward_reread", &choices, &[], params)
 }
 
 #[cfg(test)]
@@ -25,6 +44,7 @@ pub fn twin<S: Settings>(run: &mut crate::norm::twin::Run<'_, S>) {
             .iter()
             .map(|range| run.accumulate_sums(range))
             .collect();
+        run.leave_row_gradients(work, &lanes);
         let totals = run.reduce(sums);
         for (range, totals) in lanes.iter().zip(&totals) {
             for (j, component, index) in run.own_statistics(range) {

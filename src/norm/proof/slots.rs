@@ -42,6 +42,7 @@ pub const SLOTS: &[Slot] = slots! {
     dx: [dx_out_of_place, dx_in_place] declare [store_dx];
     stored_statistics: [stored_saved, stored_running] declare [FROZEN, stored_statistics];
     running: [running_none, running_moved, running_instances] declare [move_running];
+    row_gradients: [row_gradients_none, row_gradients_to_scratch] declare [ROW_GRADIENTS, leave_row_gradients];
     unit_gradients: [unit_gradients_final, unit_gradients_none, unit_gradients_to_scratch] declare [write_unit_gradients];
     means: [means_none, means_from_scratch, means_from_groups, means_from_sums] declare [stored_means];
     combine: [combine_chunks, combine_groups, combine_instances, combine_parts, combine_units] declare [combine_entries];

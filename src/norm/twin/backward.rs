@@ -117,12 +117,17 @@ impl<S: Settings> Run<'_, S> {
 
     // backward_rows.wgsl
     pub fn clear_row_gradients(&mut self, work: u32) {
+        let width = self.params().geometry.width;
+        for chunk in work * width..(work + 1) * width {
+            self.clear_chunk(chunk);
+        }
+    }
+
+    fn clear_chunk(&mut self, chunk: u32) {
         let (geometry, reduction) = (self.params().geometry, self.params().reduction);
-        for chunk in work * geometry.width..(work + 1) * geometry.width {
-            let first = (reduction.head + chunk * reduction.chunk_stride) as usize;
-            for at in 2 * first..2 * (first + geometry.sample_parameters as usize) {
-                self.memory.set(SCRATCH, at, 0.0);
-            }
+        let first = (reduction.head + chunk * reduction.chunk_stride) as usize;
+        for at in 2 * first..2 * (first + geometry.sample_parameters as usize) {
+            self.memory.set(SCRATCH, at, 0.0);
         }
     }
 
@@ -130,18 +135,39 @@ impl<S: Settings> Run<'_, S> {
         let (geometry, reduction) = (self.params().geometry, self.params().reduction);
         let own = geometry.sample_parameters as usize;
         let first = (reduction.head + chunk * reduction.chunk_stride) as usize;
-        for place in range.places(0).filter(|place| place.owned) {
-            let c = self.stored_backward_coefficients(self.at(self.own(range, 0), &place));
-            for (element, component) in self.elements(&place) {
-                let gradient = self.epilogue_backward(element, component, &c.forward);
-                let x_hat = self.standardize(&place, component, &c.statistics);
-                let x_hat = self.before_weight(x_hat);
-                let at = 2 * (first + place.varying_index[component] % own);
-                for (at, term) in [(at, gradient), (at + 1, x_hat * gradient)] {
-                    let before = self.memory.get(SCRATCH, at);
-                    self.memory.set(SCRATCH, at, before + term);
+        for j in range.columns().filter(|&j| range.has_values(j)) {
+            for place in range.places(j).filter(|place| place.owned) {
+                let c = self.stored_backward_coefficients(self.at(self.own(range, j), &place));
+                for (element, component) in self.elements(&place) {
+                    let gradient = self.epilogue_backward(element, component, &c.forward);
+                    let x_hat = self.standardize(&place, component, &c.statistics);
+                    let x_hat = self.before_weight(x_hat);
+                    let at = 2 * (first + place.varying_index[component] % own);
+                    for (at, term) in [(at, gradient), (at + 1, x_hat * gradient)] {
+                        let before = self.memory.get(SCRATCH, at);
+                        self.memory.set(SCRATCH, at, before + term);
+                    }
                 }
             }
+        }
+    }
+
+    // row_gradients_*.wgsl
+    pub fn leave_row_gradients(&mut self, work: u32, lanes: &[LaneRange]) {
+        if self.choice("row_gradients") == "row_gradients_none" {
+            return;
+        }
+        let width = self.params().geometry.width;
+        let with_rows = lanes.iter().enumerate();
+        let with_rows = with_rows.filter(|(_, range)| range.has_values(0));
+        let with_rows: Vec<_> = with_rows
+            .map(|(lane, range)| (work * width + lane as u32 % width, range))
+            .collect();
+        for &(chunk, _) in &with_rows {
+            self.clear_chunk(chunk);
+        }
+        for (chunk, range) in with_rows {
+            self.add_row_gradients(chunk, range);
         }
     }
 
