@@ -484,7 +484,43 @@ fn one_kernel_takes_rows_of_any_number_in_backward() {
             assert_eq!(found, ["backward_rows", "finalize"], "{rows} {words}");
         }
     }
-    // A row of each sample would leave as much as it reads.
+    // A workgroup takes as many rows as a sample has, if they are few.
+    let found = layer("layer n1024c4096l5 nlc f32 backward per-sample resident".to_owned());
+    assert_eq!(found, ["backward_rows", "finalize"]);
+    // With one row of each sample, workgroups with lanes for several rows would be mostly empty.
     let found = layer("layer n64c768l1 nlc f32 backward per-sample resident".to_owned());
     assert!(!found.contains(&"backward_rows"), "{found:?}");
+}
+
+/// Where lanes of a processor have several rows, the kernel that writes dx leaves the gradients of the parameters, too.
+#[test]
+fn one_kernel_takes_rows_side_by_side_in_backward() {
+    let mut caps = Caps::webgpu();
+    (caps.cpu, caps.lanes) = (true, 8);
+    let layer = |line: &str| {
+        let line: layer_norm::Line = line.parse().unwrap();
+        kernels(line.launches(&caps, Form::default()).unwrap())
+    };
+    for words in [
+        "300c8 nc f32 backward",
+        "33c128 nc f32 relu backward in-place accumulate",
+    ] {
+        let found = layer(&format!("layer n{words} reread 8x8x4"));
+        assert_eq!(found, ["backward_reread", "finalize"], "{words}");
+    }
+    // Not where lanes have few rows, rows of odd size, rows of one value, or so many that they would leave too much.
+    for words in [
+        "300c8 nc f32 backward reread 8x8x2",
+        "300c1 nc f32 backward reread 8x8x4",
+        "300c8l4 nlc f32 backward per-sample reread 8x8x4",
+        "8192c8 nc f32 backward reread 8x8x4",
+    ] {
+        let found = layer(&format!("layer n{words}"));
+        assert_eq!(found[0], "backward_stats", "{words}");
+        assert!(found.contains(&"backward_reread"), "{words}");
+    }
+    let found = layer("layer n300c8 nc f32 backward skip reread 8x8x4");
+    assert_eq!(found, ["backward_reread"]);
+    let found = layer("layer n300c8 nc f32 backward no-dx reread 8x8x4");
+    assert!(!found.contains(&"backward_reread"), "{found:?}");
 }

@@ -110,8 +110,8 @@ fn accumulate_sums(
         for (var j = 0u; j < COLUMNS; j++) {
             (*totals)[j] = identity();
         }
-        // Several columns are read side by side: they are neighbours in memory, or share parameters and row gradients.
-        if COLUMNS == 1u {
+        // Several columns are taken side by side: they are neighbours in memory, or share parameters.
+        if COLUMNS == 1u && !ROW_GRADIENTS {
             for (; item + 3u * team_rows < end; item += 4u * team_rows) {
                 let p0 = place(range, cursor, 0u);
                 cursor = cursor_next(cursor);

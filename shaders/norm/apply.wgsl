@@ -17,7 +17,7 @@ fn apply(range: LaneRange, own: ptr<function, array<Coefficients, COLUMNS>>, nex
     let team_rows = params.geometry.team_rows;
     var item = range.item;
     var cursor = cursor_at(range);
-    // Several columns are neighbours in memory, and are best read row by row.
+    // Several columns are taken side by side: they are neighbours in memory, or share parameters.
     if COLUMNS == 1u {
         for (; item + 3u * team_rows < range.end; item += 4u * team_rows) {
             var p0 = place(range, cursor, 0u);

@@ -20,7 +20,7 @@ fn backward_apply(
     let team_rows = params.geometry.team_rows;
     var cursor = cursor_at(range);
     var item = range.item;
-    // Several columns are neighbours in memory, and are best read row by row.
+    // Several columns are taken side by side: they are neighbours in memory, or share parameters.
     if COLUMNS == 1u {
         for (; item + team_rows < range.end; item += 2u * team_rows) {
             var p0 = place(range, cursor, 0u);

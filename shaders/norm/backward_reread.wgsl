@@ -1,5 +1,5 @@
 // Backward in one dispatch: a workgroup accumulates the sums of its unit, then reads it again, from cache if it fits, to
-// write dx.
+// write dx. Where lanes have several rows, each may leave what its rows add to the gradients of parameters.
 
 #import accumulate_sums
 #import block_reduce

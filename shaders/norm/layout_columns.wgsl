@@ -15,7 +15,7 @@
 
 const COMPONENTS_SHARE = false;
 
-// Columns that are neighbours in memory, and best read together: all.
+// Columns that are best read together, row by row: all, because they are neighbours in memory.
 const COLUMNS_TOGETHER = COLUMNS;
 
 // The lane that an invocation is: neighbours read neighbouring columns.

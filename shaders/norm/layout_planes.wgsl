@@ -11,7 +11,7 @@
 // The four components of a vector share statistics.
 const COMPONENTS_SHARE = true;
 
-// Columns that are neighbours in memory, and best read together: planes are none.
+// Columns that are best read together, row by row. Planes are no neighbours in memory, so that each is read alone.
 const COLUMNS_TOGETHER = 1u;
 
 // The lane that an invocation is. Several planes stand across, and lanes of one plane are to read neighbouring vectors: they

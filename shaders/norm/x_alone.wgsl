@@ -1,5 +1,5 @@
 // The input. As in all files of the slot, both functions return a vector as it is stored: `load_x_first` is for the forward
-// kernel that reads it first, `load_x` for all that come after.
+// pass that reads it first, `load_x` for all that come after.
 
 #import layout
 #import element

@@ -17,7 +17,7 @@ pub struct Caps {
     pub cpu: bool,
     /// Processor cores of the host, at most 64. Plans use it on software adapters only.
     pub cores: u32,
-    /// Whether kernels load and store f32 activations in 64-bit words. On for software adapters with
+    /// Whether kernels load and store f32 activations, and load rows of weight and bias, in 64-bit words. On for software adapters with
     /// [`wgpu::Features::SHADER_INT64`], which move one word at a time.
     pub wide_words: bool,
     /// How kernels convert from and to f16. [`Caps::of`] says integers, because it does not ask the device;

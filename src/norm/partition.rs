@@ -37,8 +37,9 @@ const LONG_ROW: u32 = 1024;
 /// exceed 65,535; a kernel may take its items twice, and drivers add loops of their own.
 pub const MAX_ROUNDS: u64 = 16_384;
 
-/// The most vectors of the planes of one lane, which moments walk one plane after another, four vectors a round.
-const MAX_ROUNDS_TOGETHER: u64 = 8 * MAX_ROUNDS;
+/// The most vectors of the planes of one lane, which moments walk one plane after another: four vectors a round, and a round
+/// more for each sixteen. Later loops take the planes side by side.
+const MAX_VECTORS: u64 = 4 * MAX_ROUNDS;
 
 /// Which values share statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -540,8 +541,7 @@ impl Partition {
             false => 0,
         };
         let mut columns = tile.columns.min(1 << most.ilog2());
-        let too_long =
-            |columns: u32| u64::from(columns) * u64::from(self.span) > MAX_ROUNDS_TOGETHER;
+        let too_long = |columns: u32| u64::from(columns) * u64::from(self.span) > MAX_VECTORS;
         while columns > 1 && (too_long(columns) || !planes.is_multiple_of(width * columns)) {
             columns /= 2;
         }
@@ -730,6 +730,13 @@ mod tests {
                     "{shape}"
                 );
             }
+        }
+        // A lane walks several rows, one after another.
+        for (row, tile) in [(65_536, Tile::new(1, 1)), (16_384, Tile::new(8, 8))] {
+            let rows = Partition::of(Shape::nc(4096, row), Over::Trailing(row)).unwrap();
+            let geometry = rows.geometry(&(0..rows.vectors()), tile.columns(16), 1);
+            let vectors = u64::from(geometry.items_per_lane()) * u64::from(geometry.columns);
+            assert!(geometry.columns > 1 && vectors <= MAX_VECTORS, "{tile}");
         }
         assert!(Partition::of(Shape::nc(2, MAX_ELEMENTS as usize), Over::Batch).is_err());
         assert!(Partition::of(Shape::nc(usize::MAX, usize::MAX), Over::Batch).is_err());

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::field::SCRATCH;
+use super::field::{SCRATCH, X};
 use super::options::Epilogue;
 use super::partition::{Geometry, MAX_ELEMENTS, MAX_ROUNDS, Order, Over, Partition};
 use super::tile::Tile;
@@ -48,11 +48,17 @@ const FEW_GROUPS: u32 = 256;
 /// fraction of what it reads.
 const ROWS_TO_SHARE: u32 = 16;
 
-/// The fewest rows of a lane that leaves gradients of parameters for all of them.
-const FEW_ROWS: u32 = 4;
-
 /// The most that it takes: their plain sums lose few digits, and their loops stay short of what llvmpipe ends.
 const MOST_ROWS_TO_SHARE: u32 = 256;
+
+/// The fewest rows of a lane that leaves gradients of parameters for all of them, and the most lanes that do: what they leave is
+/// a fraction of what they read, and is added without losing digits.
+const FEW_ROWS: u32 = 4;
+const MANY_CHUNKS: u32 = 1024;
+
+/// The parameters of a kernel that leaves an entry for each parameter in each of several chunks, and of the kernel that combines
+/// them.
+type RowsAndColumns<S> = (Params<S>, Params<S>);
 
 /// Dispatches in order.
 type Dispatches<S> = Vec<Dispatch<Params<S>>>;
@@ -269,7 +275,7 @@ impl<'a, S: Settings> Planner<'a, S> {
 
     /// The parameters of a kernel in which a workgroup takes several units, one after the other, and leaves an entry of
     /// `floats` floats for each value of WIDTH rows; and those of the kernel that combines them by parameter.
-    pub fn rows_at_once(&mut self, floats: u64) -> Result<(Params<S>, Params<S>), PlanError> {
+    pub fn rows_at_once(&mut self, floats: u64) -> Result<RowsAndColumns<S>, PlanError> {
         debug_assert!(self.takes_rows_at_once());
         let mut rows = self.rows_of_samples();
         rows.geometry.share = self.units_to_share(&rows.geometry);
@@ -278,20 +284,25 @@ impl<'a, S: Settings> Planner<'a, S> {
     }
 
     /// The parameters of [`whole`](Self::whole), in which each lane leaves an entry of `floats` floats for each value of its
-    /// rows side by side; and those of the kernel that combines them by parameter. `None` if lanes have so few rows that the
-    /// entries would take as long as the rows.
+    /// rows side by side; and those of the kernel that combines them by parameter. `None` if lanes have few rows, or leave too
+    /// much.
     pub fn rows_side_by_side(
         &mut self,
         floats: u64,
-    ) -> Result<Option<(Params<S>, Params<S>)>, PlanError> {
+    ) -> Result<Option<RowsAndColumns<S>>, PlanError> {
         let rows = self.whole();
         let geometry = &rows.geometry;
-        if geometry.columns < FEW_ROWS || self.partition.parameters_per_sample() {
+        let in_planes = self.partition.order == Order::Planes;
+        if !in_planes || geometry.columns < FEW_ROWS || self.partition.parameters_per_sample() {
             return Ok(None);
         }
         let of_unit = geometry.columns * geometry.width;
         let rest = geometry.width.min(geometry.channels % of_unit);
         let chunks = geometry.channels / of_unit * geometry.width + rest;
+        let left = 4 * floats * u64::from(chunks) * u64::from(self.partition.parameters);
+        if chunks > MANY_CHUNKS || left > self.activation(X).bytes {
+            return Ok(None);
+        }
         self.columns_of(rows, chunks, floats).map(Some)
     }
 
@@ -302,11 +313,12 @@ impl<'a, S: Settings> Planner<'a, S> {
         mut rows: Params<S>,
         chunks: u32,
         floats: u64,
-    ) -> Result<(Params<S>, Params<S>), PlanError> {
+    ) -> Result<RowsAndColumns<S>, PlanError> {
         let parameters = self.partition.parameters;
         let own = self.partition.sample_parameters;
         rows.reduction.chunk_stride = own;
-        let entries = u64::from(chunks) * u64::from(own);
+        let head = u64::from(rows.reduction.head);
+        let entries = head + u64::from(chunks) * u64::from(own);
         self.scratch = self.scratch.max(entries * floats);
         let chunks = chunks / (parameters / own);
         let mut columns = self.combination(chunks.into(), parameters)?;
@@ -337,16 +349,16 @@ impl<'a, S: Settings> Planner<'a, S> {
         // Few workgroups leave little to combine, and many keep the device busy.
         let few = (rows.units / FEW_GROUPS).min(ROWS_TO_SHARE);
         let share = few.max(rows.units.div_ceil(wanted_groups(self.caps)));
-        share.clamp(1, MOST_ROWS_TO_SHARE)
+        share.clamp(1, MOST_ROWS_TO_SHARE).min(rows.outer_units)
     }
 
-    /// Whether [`rows_at_once`](Self::rows_at_once) serves the tensor: not if samples have so few rows that what workgroups leave
-    /// would outweigh what they read.
+    /// Whether [`rows_at_once`](Self::rows_at_once) serves the tensor: not if samples have so few rows that workgroups would
+    /// be less than half full of them, and leave entries for those that are not there.
     pub fn takes_rows_at_once(&self) -> bool {
         let mut rows = self.rows_of_samples().geometry;
         rows.share = self.units_to_share(&rows);
-        let left = u64::from(self.chunks_of_rows(&rows)) * u64::from(rows.share);
-        !self.partition.parameters_per_sample() || left <= 2 * u64::from(rows.statistics)
+        let places = u64::from(self.chunks_of_rows(&rows)) * u64::from(rows.share);
+        !self.partition.parameters_per_sample() || places <= 2 * u64::from(rows.statistics)
     }
 
     /// The parameters of a kernel that takes the tensor window by window, on as many workgroups as pay.

@@ -153,7 +153,7 @@ impl Trailing {
     }
 
     /// The gradients of [`forward`](Self::forward): those of the parameters by columns, and then that of the input by rows,
-    /// which may overwrite what columns read. Where a row fits registers, one kernel does both.
+    /// which may overwrite what columns read. One kernel does both where a row fits registers, or where each lane has several rows.
     pub fn backward(
         &self,
         caps: &Caps,
@@ -182,7 +182,7 @@ impl Trailing {
             can_hold && grads && rows.partition.order == Order::Planes && rows.takes_rows_at_once();
         let fused = can_fuse && rows.strategy(2, 2, true) == Ok(Strategy::Resident);
         let strategy = rows.strategy(2, 0, can_hold)?;
-        // So does a kernel that reads rows again, if each of its lanes has several.
+        // A kernel that reads rows again leaves those sums, too, if each lane has several rows.
         let together = match strategy {
             _ if fused => Some(rows.rows_at_once(SUMS_FLOATS)?),
             Strategy::Reread if grads && coupled && !adds => rows.rows_side_by_side(SUMS_FLOATS)?,

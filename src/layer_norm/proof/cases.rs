@@ -34,9 +34,9 @@ const EXTENTS: [&str; 19] = [
 ];
 
 /// Rows in registers without the sums of their columns, workgroups that take several rows, one after the other, and lanes with
-/// several rows side by side in several windows. Samples with parameters of their own: rows of several, so many that the last
+/// several rows side by side, in several windows, some of them without rows, and rows of one value. Samples with parameters of their own: rows of several, so many that the last
 /// workgroup of a sample has fewer, rows that share vectors with the next sample, and rows that are walked in columns.
-const NAMED: [&str; 16] = [
+const NAMED: [&str; 21] = [
     "layer n33c128 nc f32 backward skip resident 64x32 gpu",
     "layer n40c64 nc f16 backward skip resident 64x32 gpu",
     "layer n3c768 nc bf16 relu backward skip in-place resident 256x4 gpu",
@@ -53,6 +53,11 @@ const NAMED: [&str; 16] = [
     "layer n3c64l37 nlc f16 relu backward in-place accumulate per-sample resident 64x32 gpu",
     "layer n3c31l5 nlc f32 add-relu backward accumulate per-sample split gpu",
     "layer n40c20l16 nlc f32 forward per-sample reread 8x8x4",
+    "layer n300c8 nc f32 forward reread 8x8x4",
+    "layer n300c8 nc f32 backward reread 8x8x4",
+    "layer n33c128 nc f32 relu backward in-place accumulate reread 8x8x4",
+    "layer n300c8 nc f32 silu backward no-weight reread 8x8x4",
+    "layer n128c1 nc f32 backward reread 8x8x4",
 ];
 
 impl Oracle for LayerNormConfig {

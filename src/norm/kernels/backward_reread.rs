@@ -1,4 +1,4 @@
-//! `backward_reread.wgsl`: the whole backward pass of one unit.
+//! `backward_reread.wgsl`: the whole backward pass of one unit, and of several rows the sums of their columns.
 
 use crate::gpu::program::Dispatch;
 use crate::norm::options::Destination;

@@ -70,7 +70,7 @@ pub fn dispatch<S: Settings>(
         // The four components of a lane are of one statistic.
         ("exchange", "exchange_folded"),
         ("combine", combine),
-        // Those of a group's channels, whichever they are.
+        // Groups load the weights of four channels, which need not be neighbours.
         ("affine_row", "affine_values"),
         ("result", file),
     ];

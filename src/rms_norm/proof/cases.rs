@@ -18,7 +18,7 @@ const EXTENTS: [&str; 12] = [
 ];
 
 /// Rows in registers without the sums of their columns, and values that are rounded before the weight in every kernel.
-const NAMED: [&str; 9] = [
+const NAMED: [&str; 10] = [
     "rms n33c128 nc f32 backward skip resident 64x32 gpu",
     "rms n40c64 nc f16 backward skip unit-offset resident 64x32 gpu",
     "rms n3c768 nc bf16 relu backward skip in-place resident 256x4 gpu",
@@ -27,6 +27,7 @@ const NAMED: [&str; 9] = [
     "rms n9c31 nc f16 silu forward rounding=before-weight split 64x32 gpu",
     "rms n40c64 nc f16 backward rounding=before-weight resident 64x32 gpu",
     "rms n40c64 nc bf16 silu backward rounding=before-weight reread 8x8x2",
+    "rms n300c8 nc bf16 backward rounding=before-weight reread 8x8x8",
     "rms n4c64l5 nlc bf16 backward rounding=before-weight per-sample gpu",
 ];
 
