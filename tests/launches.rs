@@ -508,7 +508,8 @@ fn one_kernel_takes_rows_side_by_side_in_backward() {
         let found = layer(&format!("layer n{words} reread 8x8x4"));
         assert_eq!(found, ["backward_reread", "finalize"], "{words}");
     }
-    // Not where lanes have few rows, rows of odd size, rows of one value, or so many that they would leave too much.
+    // Not where lanes have few rows, rows of one value, samples with parameters of their own, or so many rows that lanes would
+    // leave too much.
     for words in [
         "300c8 nc f32 backward reread 8x8x2",
         "300c1 nc f32 backward reread 8x8x4",

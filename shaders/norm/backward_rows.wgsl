@@ -12,7 +12,7 @@
 #import epilogue_backward
 #import standardize
 #import dx
-#bind write scratch: array<Entry>
+#import store_entries
 // Vectors of each tensor that a lane holds in registers.
 #const REGISTER_VECTORS
 
@@ -94,12 +94,7 @@ fn backward_rows(
     for (var i = 0u; i < REGISTER_VECTORS; i++) {
         let vector = columns.item + i * params.geometry.team_rows;
         if vector < columns.end {
-            let entries = entries_of(gradients[i]);
-            let at = first + 4u * vector;
-            scratch[at] = entries[0];
-            scratch[at + 1u] = entries[1];
-            scratch[at + 2u] = entries[2];
-            scratch[at + 3u] = entries[3];
+            store_entries(first + 4u * vector, gradients[i]);
         }
     }
 }

@@ -4,16 +4,11 @@
 #import params
 #import layout
 #import monoid
-#bind write scratch: array<Entry>
+#import store_entries
 
 const ROW_GRADIENTS = true;
 
 fn leave_row_gradients(range: LaneRange, item: u32, sums: Partial) {
     let chunk = range.unit / (COLUMNS * WIDTH) * WIDTH + range.column;
-    let at = params.reduction.head + chunk * params.reduction.chunk_stride + 4u * item;
-    let entries = entries_of(sums);
-    scratch[at] = entries[0];
-    scratch[at + 1u] = entries[1];
-    scratch[at + 2u] = entries[2];
-    scratch[at + 3u] = entries[3];
+    store_entries(params.reduction.head + chunk * params.reduction.chunk_stride + 4u * item, sums);
 }

@@ -4,18 +4,16 @@
 #import params
 #import monoid
 #import layout
-#bind write scratch: array<Entry>
+#import store_entries
 
 // Stores the partial result of column `j`. One lane does it.
 fn store_partial(range: LaneRange, j: u32, partial: Partial) {
     let chunk = params.reduction.first_chunk + range.chunk;
     let at = params.reduction.head + chunk * params.reduction.chunk_stride + partial_component(range, j);
-    let entries = entries_of(partial);
-    scratch[at] = entries[0];
     // Components that share statistics have one entry. Others are neighbours.
-    if !COMPONENTS_SHARE {
-        scratch[at + 1u] = entries[1];
-        scratch[at + 2u] = entries[2];
-        scratch[at + 3u] = entries[3];
+    if COMPONENTS_SHARE {
+        scratch[at] = entries_of(partial)[0];
+    } else {
+        store_entries(at, partial);
     }
 }

@@ -19,7 +19,7 @@ pub const SOURCES: &[Source] = sources!("norm":
     normalize, own_unit_gradients, own_unit_statistics,
     parameter_rows, params, relu,
     result_gradients, result_group_sums, result_moments, result_parameter_gradients, result_statistics, result_sums, running_none,
-    row_gradients_none, row_gradients_to_scratch, settings_eps, settle, silu, standardize, stats, store_partial, stored_running, stored_saved, sums,
+    row_gradients_none, row_gradients_to_scratch, settings_eps, settle, silu, standardize, stats, store_entries, store_partial, stored_running, stored_saved, sums,
     unit_gradients_final, unit_gradients_none, unit_gradients_to_scratch,
     wide_words, write_parameter_gradients, write_statistics,
     x_added, x_added_before, x_alone, y_in_place, y_out_of_place,

@@ -182,14 +182,14 @@ impl Trailing {
             can_hold && grads && rows.partition.order == Order::Planes && rows.takes_rows_at_once();
         let fused = can_fuse && rows.strategy(2, 2, true) == Ok(Strategy::Resident);
         let strategy = rows.strategy(2, 0, can_hold)?;
-        // A kernel that reads rows again leaves those sums, too, if each lane has several rows.
-        let together = match strategy {
+        // A kernel that reads rows again leaves what those gradients are made of, too, if each lane has several rows.
+        let in_one_kernel = match strategy {
             _ if fused => Some(rows.rows_at_once(SUMS_FLOATS)?),
             Strategy::Reread if grads && coupled && !adds => rows.rows_side_by_side(SUMS_FLOATS)?,
             _ => None,
         };
         // The first kernel writes the gradient of the residual, too.
-        if together.is_none() && (grads || (adds && !coupled)) {
+        if in_one_kernel.is_none() && (grads || (adds && !coupled)) {
             let result = grads.then_some(Finalized::ParameterGradients);
             dispatches.extend(passes::sums(
                 &mut columns,
@@ -199,12 +199,12 @@ impl Trailing {
             rows.follows = true;
         }
         if let Some(dx) = dx.filter(|_| coupled) {
-            match (strategy, together) {
+            match (strategy, in_one_kernel) {
                 (_, Some((params, columns))) => {
                     passes::set_parameter_gradients(&mut rows, parameters);
-                    dispatches.push(match strategy {
-                        Strategy::Resident => backward_rows::dispatch(&rows, dx, params),
-                        _ => backward_reread::dispatch_with_row_gradients(&rows, dx, params),
+                    dispatches.push(match fused {
+                        true => backward_rows::dispatch(&rows, dx, params),
+                        false => backward_reread::dispatch_with_row_gradients(&rows, dx, params),
                     });
                     // The chunks of a sample are an outer group's.
                     rows.set("OUTER", rows.partition.parameters_per_sample());

@@ -13,7 +13,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "backward_rows": "work * WIDTH + columns.column" => "work", "rows side by side overwrite each other's sums", "layer n1040c68 nc f32 backward resident 16x8 gpu";
     "backward_rows": "columns.item + i * params.geometry.team_rows" => "columns.item + i", "columns of other lanes", "layer n1040c68 nc f32 backward resident 16x8 gpu";
     "backward_rows": "Means(total.g * share, total.x_hat_g * share)" => "Means(total.x_hat_g * share, total.g * share)", "means exchanged", "layer n3c768 nc f32 backward resident 256x4 gpu";
-    "backward_rows": "scratch[at + 3u] = entries[3];" => "", "a column in four is not written", "layer n3c768 nc f32 backward resident 256x4 gpu";
+    "store_entries": "scratch[at + 3u] = entries[3];" => "", "a column in four is not written", "layer n3c768 nc f32 backward resident 256x4 gpu";
     "backward_rows": "held_g[i] = encode(gradient);" => "held_g[i] = held_x[i];", "x for the gradient", "layer n3c768 nc f32 backward resident 256x4 gpu";
     "backward_rows": "outer * units + work % shares * params.geometry.share" => "work * params.geometry.share", "workgroups are counted through all samples", "layer n8c68l129 nlc f32 backward per-sample resident 16x8 gpu";
     "backward_rows": "(outer + 1u) * units" => "params.geometry.units", "a sample's last workgroup takes rows of the next", "layer n8c68l129 nlc f32 backward per-sample resident 16x8 gpu";
@@ -37,7 +37,7 @@ const MUTANTS: &[Mutant] = mutants! {
     "layout_columns": "index_in_row(range, j, params.geometry.sample_values, samples) * own + index" => "index", "the first sample's parameters for all", "layer n7c3l2 nlc f32 forward per-sample split gpu";
     "combine_chunks": "first += index / params.geometry.channels * params.reduction.outer_stride;" => "", "the first sample's gradients for all", "layer n3c64l40 nlc f32 backward per-sample resident 64x32 gpu";
     "layout_planes": "cursor.plane_begin + j * WIDTH * plane" => "cursor.plane_begin", "a lane's first row stands for all in windows", "layer n1024c16 nc f32 forward split 8x8x4 binding=40960";
-    "row_gradients_to_scratch": "scratch[at + 3u] = entries[3];" => "", "a column in four is not written", "layer n300c8 nc f32 backward reread 8x8x4";
+    "store_entries": "scratch[at + 3u] = entries[3];" => "", "a column in four is not written", "layer n300c8 nc f32 backward reread 8x8x4";
     "row_gradients_to_scratch": "4u * item" => "4u * (item / 2u)", "columns overwrite each other's gradients", "layer n300c8 nc f32 backward reread 8x8x4";
     "row_gradients_to_scratch": "* WIDTH + range.column" => "* WIDTH", "lanes overwrite each other's gradients", "layer n300c8 nc f32 backward reread 8x8x4";
     "row_gradients_to_scratch": "range.unit / (COLUMNS * WIDTH) * WIDTH" => "0u", "workgroups overwrite each other's gradients", "layer n300c8 nc f32 backward reread 8x8x4";
